@@ -1,0 +1,1 @@
+"""Isolated sign recognition for Russian Sign Language: video -> landmarks -> clips -> model -> metrics -> charts."""
