@@ -71,11 +71,11 @@ class Signs(_Section):
     """The list of signs: the N-class task is its first N, plus no_event where the set has it.
 
     order: `table` (first appearance), `sorted` (by gloss), `frequent` (most clips first) or the name of a column of
-    the index whose number ranks the glosses; or an explicit `list` of glosses.
+    the index whose number ranks the glosses; or the list itself as `glosses`.
     """
 
     order: str = "table"
-    list: list[str] | None = None
+    glosses: list[str] | None = None
 
 
 class DataSet(_Section):
