@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from slr_lib.errors import InputError
 
 OFFICIAL, LEAVE_ONE_SIGNER_OUT, STRATIFIED = "official", "leave_one_signer_out", "stratified"
+
+# YAML reads a sign or a signer named 7 as a number
+_Text = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 
 
 class _Section(BaseModel):
@@ -24,7 +27,7 @@ class TestSigners(_Section):
 
     __test__ = False  # not a test class, whatever its name suggests to pytest
 
-    test_signers: Annotated[list[str], Field(min_length=1)]
+    test_signers: Annotated[list[_Text], Field(min_length=1)]
 
 
 class DemoCorpus(_Section):
@@ -39,13 +42,25 @@ class DemoCorpus(_Section):
 
 
 class Columns(_Section):
-    """Which columns of an index table hold what; a column left empty is one that the table does not have."""
+    """Which columns of an index table hold what; null says that the table has no such column."""
 
     clip: str = "clip"
     gloss: str = "gloss"
     signer: str | None = "signer"
     split: str | None = "split"
     duplicates: str | None = None
+
+
+class BytePlanes(_Section):
+    """A packed array of float32 stored as four planes of bytes, the valid slots of every frame only.
+
+    `bytes` uint8 [4, n] little-endian planes, `shape` of the floats with the axes reversed, [C, P, K], and `valid`
+    bool [F, slots] with K true entries.
+    """
+
+    bytes: str
+    shape: str
+    valid: str
 
 
 class LandmarkImport(_Section):
@@ -57,25 +72,36 @@ class LandmarkImport(_Section):
     format: Literal["gislr", "npy", "npz"]
     index: str = "index.csv"
     columns: Columns = Columns()
-    where: dict[str, list[str]] = {}
+    where: dict[str, list[_Text]] = {}
+    split_values: dict[_Text, Literal["train", "val", "test"]] = {}
+    signs: Literal["needed", "all"] = "needed"
+    clip_path: str | None = None
     files: list[str] = []
-    arrays: list[str] = []
+    arrays: list[str | BytePlanes] = []
     offsets: str = "frame_offset"
     names: str = "name"
-    clip_path: str = "{clip}.npy"
+    times: str | None = None
     missing: float | None = None
-    split_values: dict[str, Literal["train", "val", "test"]] = {}
+    y_up: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.format == "npz" and not (self.files and self.arrays):
+            raise ValueError("format `npz` needs `files` and `arrays`")
+        return self
 
 
 class Signs(_Section):
     """The list of signs: the N-class task is its first N, plus no_event where the set has it.
 
-    order: `table` (first appearance), `sorted` (by gloss), `frequent` (most clips first) or the name of a column of
-    the index whose number ranks the glosses; or the list itself as `glosses`.
+    order: `table` (first appearance), `sorted` (by gloss), `frequent` (most training clips first) or the name of a
+    column of the index whose number ranks the glosses; or the list itself as `glosses`. `exclude` leaves signs out:
+    a list, or `untrained` for every sign that has no training clip.
     """
 
     order: str = "table"
-    glosses: list[str] | None = None
+    glosses: list[_Text] | None = None
+    exclude: list[_Text] | Literal["untrained"] = []
 
 
 class DataSet(_Section):
@@ -94,11 +120,12 @@ class DataSet(_Section):
     skeleton: str = "holistic"
     signs: Signs = Signs()
     class_counts: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)]
-    no_event: str | None = None
-    no_mirror: list[str] = []
+    no_event: _Text | None = None
+    no_mirror: list[_Text] = []
     fps: Annotated[float, Field(gt=0)] = 30.0
     aspect: Annotated[float, Field(gt=0)] = 1.0
     split: Literal["official", "leave_one_signer_out", "stratified"] | TestSigners = OFFICIAL
+
     @model_validator(mode="after")
     def _consistent(self):
         if self.kind == "landmarks" and self.landmark_import is None:
@@ -108,7 +135,7 @@ class DataSet(_Section):
     @property
     def root(self) -> Path:
         """Folder of the clips or landmarks as the user keeps them."""
-        return _expand(self.path)
+        return locate(self.path)
 
     @property
     def data(self) -> Path:
@@ -187,9 +214,15 @@ def find_project(start: Path | None = None) -> Path:
     raise InputError(f"{start}: no dvc.yaml here or above; run this inside the project's folder.")
 
 
-def _expand(text: str) -> Path:
-    """Expand `$NAME`, `${NAME}` and `${NAME:-default}`; a relative path starts at the project's folder."""
+def locate(text: str) -> Path:
+    """The path that a data set's YAML or an index means: `~`, `$NAME`, `${NAME}` and `${NAME:-default}` are expanded.
+
+    A relative path starts at the project's folder, wherever the command runs.
+    """
     expanded = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda match: os.environ.get(match[1]) or match[2], text)
-    expanded = os.path.expanduser(os.path.expandvars(expanded))
-    # in the workspace of a data set notebooks/ is a link into the project, and user's paths are relative to that
-    return (find_project() / "notebooks").resolve().parent / expanded
+    return find_home() / os.path.expanduser(os.path.expandvars(expanded))
+
+
+def find_home() -> Path:
+    """The project's own folder, also from the workspace of a data set, where notebooks/ is a link into the project."""
+    return (find_project() / "notebooks").resolve().parent

@@ -58,8 +58,9 @@ class Video:
             self._stream = _picture_stream(self._container, self.path)
             self.fps = _rate(self._stream)
             self._promise = self._stream.frames or None
-            self._read = self._hidden = 0
+            self._read = self._hidden = self._lost = 0  # packets: read, not to be shown, bad before the first frame
             self._error: str | None = None
+            self._failed = False
             self._frames = self._decode()
             self._first = next(self._frames, None)
             if self._first is None:
@@ -90,13 +91,13 @@ class Video:
         first, self._first = self._first, None
         if first is None:
             raise RuntimeError("a Video can be read once: open it again")
-        start, time, frame, place = None, 0.0, first, 0
         step = 1.0 / (self.fps or FALLBACK_FPS)
+        start, now, time, frame, place = None, -step, 0.0, first, 0
         while frame is not None:
+            now = now + step if frame.time is None else frame.time
             if place >= self._begin and (self._stop is None or place < self._stop):
-                seconds = time + step if frame.time is None else frame.time
-                start = seconds if start is None else start
-                time = max(time, seconds - start) if frame.time is not None or start != seconds else 0.0
+                start = now if start is None else start
+                time = max(time, now - start)
                 yield time, self._picture(frame)
             place += 1
             if self._stop is not None and place >= max(self._stop, self._least):
@@ -148,15 +149,17 @@ class Video:
                 if packet is None:
                     return
                 if packet.is_corrupt and self.decoded:
-                    self._error = "it is cut off within a frame"
+                    self._error, self._failed = "it is cut off within a frame", True
                     return
                 self._read += packet.size > 0
                 self._hidden += packet.is_discard
                 frames = packet.decode()
-            except (av.FFmpegError, ValueError) as error:
+            except av.FFmpegError as error:
                 self._error = _reason(error)
-                if self.decoded or not isinstance(error, av.FFmpegError) or packet is None:
+                if self.decoded:
+                    self._failed = True
                     return
+                self._lost += 1
                 continue
             for frame in frames:
                 self.decoded += 1
@@ -166,16 +169,24 @@ class Video:
 
     def _settle(self) -> None:
         """Say what is wrong, once the file has been read to where it ends or breaks off."""
-        text = self._error
-        if text is None and self._promise is not None and self._read < self._promise:
-            text = "it ends before the last frame that its header promises"
+        text = None
+        if self._failed:
+            text = f"breaks off after frame {self.decoded}: {self._error}"
+        elif self._promise is not None and self._read < self._promise:
+            text = f"breaks off after frame {self.decoded}: it ends before the last frame that its header promises"
+        elif self._lost:
+            text = f"{self._lost} packets before the first good frame do not decode: {self._error}"
         if text is not None:
-            self.damage = Damage(f"breaks off after frame {self.decoded}: {text}", self.decoded, self.promised_frames)
+            self.damage = Damage(text, self.decoded, self.promised_frames)
 
     def _picture(self, frame: av.VideoFrame) -> np.ndarray:
         """uint8 [height, width, 3]. A recording may change its size midway: later pictures take the first one's."""
         width, height = self._size
-        rgb = frame.to_ndarray(format="rgb24", width=width, height=height)
+        try:
+            rgb = frame.to_ndarray(format="rgb24", width=width, height=height)
+        except (av.FFmpegError, ValueError) as error:
+            raise InputError(f"{self.path}: pictures of format {frame.format.name} cannot be turned into RGB "
+                             f"({_reason(error)}); convert the clip to H.264") from None
         # FFmpeg states the counter-clockwise angle by which the stored picture is to be turned
         return np.ascontiguousarray(np.rot90(rgb, self._turns) if self._turns else rgb)
 
