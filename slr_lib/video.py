@@ -311,6 +311,7 @@ def _picture_stream(container, path: Path):
                          "its header is damaged, or cut it into clips of one sign")
     context.thread_count = 1
     context.thread_type = "NONE"
+    context.options = {"max_pixels": str(MAX_PIXELS)}  # the codec's own header may claim more than the container's
     return stream
 
 
