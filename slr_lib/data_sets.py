@@ -31,7 +31,7 @@ class TestSigners(_Section):
 
 
 class DemoCorpus(_Section):
-    """How large a demo corpus to draw: `signs` x `signers` x `takes` clips, and as many again of no_event as of a sign."""
+    """How large a demo corpus to draw: `signs` x `signers` x `takes` clips, and of no_event as many as of a sign."""
 
     signs: Annotated[int, Field(ge=2)] = 20
     signers: Annotated[int, Field(ge=3)] = 8
@@ -177,7 +177,7 @@ def load_data_set(name_or_path: str | Path) -> DataSet:
         path = find_project() / "data_sets" / f"{name_or_path}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (find_project() / "data_sets").glob("*.yaml")))
-        raise InputError(f"{path}: no such data set; choose one of {known}, or write this file (README, \"Your own data\").")
+        raise InputError(f"{path}: no such data set; choose one of {known}, or write this file (README, Your own data).")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -220,7 +220,7 @@ def locate(text: str) -> Path:
     A relative path starts at the project's folder, wherever the command runs.
     """
     expanded = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda match: os.environ.get(match[1]) or match[2], text)
-    return find_home() / os.path.expanduser(os.path.expandvars(expanded))
+    return find_home() / Path(os.path.expandvars(expanded)).expanduser()
 
 
 def find_home() -> Path:
