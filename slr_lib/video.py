@@ -29,7 +29,7 @@ FALLBACK_FPS = 30
 
 @dataclass(frozen=True)
 class Damage:
-    """What is wrong with a file that breaks off: the reason, frames that decoded, frames the header promised or None."""
+    """What is wrong with a file that breaks off; `promised` is the header's count of frames, None where it has none."""
 
     text: str
     decoded: int
@@ -40,9 +40,10 @@ class Video:
     """An open video: iterate once over (time, picture); use it as a context manager or call `close`.
 
     time: float seconds since the first picture given, never falling; picture: uint8 [height, width, 3], RGB, C-order.
-    `width`, `height` are those of the pictures, so after rotation. `promised_frames` is what the header claims to show,
-    `fps` its average rate (each None where it claims nothing). `decoded` (frames decoded so far), `damage` (a Damage,
-    or None) and `trimmed` are settled once the iteration has ended; `trimmed` tells whether begin/end cut anything.
+    `width`, `height` are those of the pictures, so after rotation; `aspect` is width over height as meant to be seen,
+    for pixels need not be square. `promised_frames` is what the header claims to show, `fps` its average rate (each
+    None where it claims nothing). `decoded` (frames decoded so far), `damage` (a Damage, or None) and `trimmed` are
+    settled once the iteration has ended; `trimmed` tells whether begin/end cut anything.
     """
 
     def __init__(self, path: str | os.PathLike, begin: int | None = None, end: int | None = None):
@@ -68,6 +69,8 @@ class Video:
                                  "copy or record the clip again")
             self._size = (self._first.width, self._first.height)
             self._turns = round(self._first.rotation / 90) % 4
+            ratio = float(self._stream.sample_aspect_ratio or 1)  # a pixel's width over its height, as stored
+            self.aspect = self.width / self.height * (ratio if self._turns % 2 == 0 else 1 / ratio)
         except BaseException:
             self.close()
             raise
@@ -148,12 +151,13 @@ class Video:
                 packet = next(packets, None)
                 if packet is None:
                     return
-                if packet.is_corrupt and self.decoded:
+                if packet.is_corrupt:  # the rest of a cut frame: only those that wait in the decoder are whole
                     self._error, self._failed = "it is cut off within a frame", True
-                    return
-                self._read += packet.size > 0
-                self._hidden += packet.is_discard
-                frames = packet.decode()
+                    frames = self._stream.codec_context.decode(None)
+                else:
+                    self._read += packet.size > 0
+                    self._hidden += packet.is_discard
+                    frames = packet.decode()
             except av.FFmpegError as error:
                 self._error = _reason(error)
                 if self.decoded:
@@ -166,6 +170,8 @@ class Video:
                 if self.decoded > MAX_FRAMES:
                     raise InputError(f"{self.path}: more than {MAX_FRAMES} frames; cut it into clips of one sign")
                 yield frame
+            if self._failed:
+                return
 
     def _settle(self) -> None:
         """Say what is wrong, once the file has been read to where it ends or breaks off."""
@@ -246,7 +252,7 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: floa
             if stream is None:
                 raise InputError(f"{path}: no frame to write")
             container.mux(stream.encode(None))
-        os.replace(part, path)
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     return count
@@ -276,7 +282,7 @@ def _check_picture(path: Path, picture: np.ndarray, shape: tuple[int, ...]) -> N
 def _open(path: Path) -> av.container.InputContainer:
     """Open a container, or raise InputError with what is wrong with the file."""
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             head = file.read(64)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path in the clips' table") from None
