@@ -1,0 +1,25 @@
+"""What several tests share: where the real data lie, and a project folder of one's own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Folder of the real data sets; tests that need one skip where it is absent."""
+    return (PROJECT / os.environ.get("SLR_SHARED", "../shared")).resolve() / "data"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty copy of the project: the real code, notebooks and settings, data/ and reports/ of its own."""
+    for name in ("notebooks", "slr_lib", "data_sets", "dvc.yaml", "params.yaml"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "reports").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
