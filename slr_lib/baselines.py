@@ -45,9 +45,16 @@ def published() -> pd.DataFrame:
 def published_on(data_set: str, signs: int) -> pd.DataFrame:
     """Rows measured on one data set at one class count, the predecessor's chart left out, best first."""
     table = published()
-    table = table[(table["data_set"] == data_set) & (table["signs"] == signs) & (table["origin"] != "predecessor's chart")]
+    table = table[table["origin"] != "predecessor's chart"]
+    table = table[(table["data_set"] == data_set) & (table["signs"] == signs)]
     best = table["mean_accuracy"].fillna(table["top1"])
     return table.loc[best.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
+
+
+def frames_text(table: pd.DataFrame) -> pd.Series:
+    """`frames-interval` as the authors of Slovo write it: "32-2", or "x32" where the interval is not published."""
+    frames, steps = (table[column].astype("string") for column in ("frames", "interval"))
+    return (frames + "-" + steps).fillna("x" + frames).fillna("")
 
 
 def measured(metrics: dict, data_set: DataSet) -> pd.DataFrame:
@@ -57,15 +64,15 @@ def measured(metrics: dict, data_set: DataSet) -> pd.DataFrame:
         metrics: reports/<data set>/evaluate/metrics.json, `{"<N>_signs": {"headline": …, "base": …, …}}`.
 
     Returns:
-        data_set, title, synthetic, signs, model, headline (validation picked it), FIGURES (per cent), interval_over,
-        and `unseen_<figure>` for the signers that training never saw (NA where not measured).
+        data_set, title, synthetic, signs, classes (signs and no_event), model, headline (validation picked it), FIGURES
+        (per cent), interval_over, and `unseen_<figure>` for signers that training never saw (NA where not measured).
 
     Raises:
         InputError: the metrics hold no class count, or an entry has no headline or no mean accuracy.
     """
     rows = []
     for key in sorted((key for key in metrics if key.endswith("_signs")), key=lambda key: int(key.split("_")[0])):
-        entry = metrics[key]
+        entry, signs = metrics[key], int(key.split("_")[0])
         models = [model for model in MODELS if isinstance(entry.get(model), dict)]
         if "headline" not in entry or not models or any("mean_accuracy" not in entry[model] for model in models):
             raise InputError(
@@ -76,8 +83,9 @@ def measured(metrics: dict, data_set: DataSet) -> pd.DataFrame:
             figures = entry[model]
             unseen = figures.get("unseen_signers") or {}
             rows.append({
-                "data_set": data_set.name, "title": data_set.title, "synthetic": data_set.synthetic,
-                "signs": int(key.split("_")[0]), "model": model, "headline": model == entry["headline"].get("model"),
+                "data_set": data_set.name, "title": data_set.title, "synthetic": data_set.synthetic, "signs": signs,
+                "classes": signs + (data_set.no_event is not None), "model": model,
+                "headline": model == entry["headline"].get("model"),
                 "interval_over": figures.get("interval_over", ""),
                 **{name: figures.get(name) for name in FIGURES},
                 **{f"unseen_{name}": unseen.get(name) for name in (*FIGURES, "signs")},
@@ -101,13 +109,13 @@ def slovo_table(signs: int, measured_here: pd.DataFrame | None = None) -> pd.Dat
 
     Returns:
         published's columns, and `label`, `kind` (published, derived, predecessor, measured), `mean_accuracy_low`,
-        `mean_accuracy_high`, `size_reckoned` (the size comes from the parameters, at 4 bytes each).
+        `mean_accuracy_high`, `picked` (this project's row that validation picked), `size_reckoned` (the size comes from
+        the parameters, at 4 bytes each).
     """
     table = published_on(SLOVO, signs)
     table["kind"] = table["origin"].where(table["mark"] != "D", "derived")
-    steps = table["interval"].map(lambda step: f"-{step}" if pd.notna(step) else "")
-    frames = table["frames"].map(lambda count: f" {count}" if pd.notna(count) else "")
-    table["label"] = table["model"] + (frames + steps).where(table["origin"] == "published", "")
+    table["label"] = table["model"] + (" " + frames_text(table)).where(table["origin"] == "published", "")
+    table["picked"] = False
     table["size_reckoned"] = table["size_mb"].isna() & table["params_millions"].notna()
     table["size_mb"] = table["size_mb"].fillna(table["params_millions"] * BYTES_A_PARAMETER)
     table["mean_accuracy_low"] = table["mean_accuracy_high"] = pd.Series(pd.NA, index=table.index, dtype="Float64")
@@ -120,7 +128,8 @@ def slovo_table(signs: int, measured_here: pd.DataFrame | None = None) -> pd.Dat
             picked = own["headline"].map({True: " (picked by validation)", False: ""})
             own = own.assign(
                 label="This project, " + own["model"].str.replace("_", " ") + picked, family="This project",
-                kind="measured", origin="measured", input="landmarks", size_reckoned=False, mark="", source="", note="",
+                kind="measured", picked=own["headline"], origin="measured", input="landmarks", size_reckoned=False,
+                mark="", source="", note="",
             )
             own = own.reindex(columns=table.columns).astype(table.dtypes.to_dict())
             table = pd.concat([table, own], ignore_index=True) if len(table) else own

@@ -1,0 +1,376 @@
+"""Tables and landmarks -> charts. Every function draws one chart and returns its axes; `save` writes PNG and SVG.
+
+Colours after Okabe and Ito (jfly.uni-koeln.de/color), which the colour-blind tell apart; wherever colour carries
+meaning, a hatch, marker or word carries it too. Published beside measured figures: comparison.py.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+if TYPE_CHECKING:
+    from slr_lib.skeleton import Skeleton
+
+STYLE = {
+    "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.edgecolor": "#888888", "axes.axisbelow": True, "axes.grid": False, "grid.color": "#E4E4E4",
+    "legend.frameon": False, "legend.fontsize": 8.5, "figure.dpi": 100, "savefig.dpi": 150, "hatch.linewidth": 0.8,
+    "figure.facecolor": "white", "svg.hashsalt": "slr_lib", "svg.fonttype": "path",
+}
+BLUE, ORANGE, GREEN, GREY, RED = "#0072B2", "#E69F00", "#009E73", "#888888", "#D55E00"
+RUNS = {"base": "base training", "round_1": "fine-tuning, round 1", "round_2": "fine-tuning, round 2"}
+SPLITS = {"train": "#A9B1BA", "val": "#F0E442", "test": BLUE, "": "#DDDDDD"}
+SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test", "": "no split"}
+TILE = 220  # pixels: height of one picture of a contact sheet
+
+_CURVES = (  # column, colour, line, words, row of panels
+    ("train_loss", GREY, "--", "training", 0), ("val_loss", BLUE, "-", "validation", 0),
+    ("val_top1", ORANGE, "--", "top-1", 1), ("val_mean_accuracy", BLUE, "-", "mean accuracy", 1),
+)
+_PART_COLOURS = {("hand", "left"): (0, 158, 115), ("hand", "right"): (213, 94, 0), ("hand", None): (213, 94, 0),
+                 ("face", None): (86, 180, 233), ("body", None): (240, 228, 66)}
+
+
+def save(axes: Axes | np.ndarray, path: str | os.PathLike, svg: bool = True) -> list[Path]:
+    """Write the figure of `axes` as `<path>.png` and `<path>.svg`; the same chart gives the same bytes.
+
+    Args:
+        svg: False for pictures of clips, which are pixels anyhow.
+    """
+    figure = np.ravel(axes)[0].figure
+    written = []
+    for kind in ("png", "svg") if svg else ("png",):
+        target = Path(f"{path}.{kind}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{target.name}")
+        metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+        with plt.rc_context(STYLE):
+            figure.savefig(draft, format=kind, metadata=metadata)
+        draft.replace(target)
+        written.append(target)
+    return written
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """One pair of axes on a figure of its own, inches."""
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def write_heading(axes: Axes | np.ndarray, title: str, note: str = "") -> None:
+    """Title at the figure's top left, note (what to know in order to read it) at its bottom left."""
+    figure = np.ravel(axes)[0].figure
+    letters = int(figure.get_figwidth() * 12)
+    figure.suptitle(textwrap.fill(title, int(letters * 0.85)), x=0.01, ha="left", fontsize=11, fontweight="bold")
+    if note:
+        figure.supxlabel(textwrap.fill(note, int(letters * 1.25)), x=0.01, ha="left", fontsize=8, color="#555555")
+
+
+def per_cent(axes: Axes, side: str, label: str) -> None:
+    """An axis (`x` or `y`) from 0 to 100 with light grid lines."""
+    axes.set(**{f"{side}lim": (0, 100), f"{side}label": label})
+    axes.grid(axis=side)
+
+
+def legend_beside(axes: Axes, handles: list | None = None) -> None:
+    """The legend to the right of the axes, where it covers nothing."""
+    handles = axes.get_legend_handles_labels()[0] if handles is None else handles
+    if handles:
+        axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1))
+
+
+@plt.rc_context(STYLE)
+def training_curves(curves: pd.DataFrame, subject: str) -> np.ndarray:
+    """Loss (upper row) and validation accuracy (lower row) by epoch, a column for every run.
+
+    Args:
+        curves: epoch, train_loss, val_loss, val_top1, val_mean_accuracy (per cent), run (base, round_1, round_2), fold.
+
+    Returns:
+        axes [2, number of runs]
+    """
+    runs = [run for run in RUNS if run in set(curves["run"])]
+    size = (1.9 + 2.7 * len(runs), 5.0)
+    axes = plt.subplots(2, len(runs), figsize=size, sharex="col", sharey="row", squeeze=False, layout="constrained")[1]
+    folds = curves["fold"].nunique()
+    for run, panels in zip(runs, axes.T):
+        part = curves[curves["run"] == run]
+        for name, colour, line, words, row in _CURVES:
+            if part[name].notna().any():
+                for _, fold in part.groupby("fold") if folds > 1 else ():
+                    panels[row].plot(fold["epoch"], fold[name], line, color=colour, linewidth=0.7, alpha=0.35)
+                mean = part.groupby("epoch")[name].mean()
+                panels[row].plot(mean.index, mean, line, color=colour, label=words, marker="o" if len(mean) < 2 else "")
+        if not part["val_mean_accuracy"].notna().any():
+            panels[1].text(0.5, 0.5, "no validation clips:\nfixed number of epochs", transform=panels[1].transAxes,
+                           ha="center", va="center", color="#555555")
+        panels[0].set_title(RUNS[run], fontsize=9)
+        panels[1].set_xlabel("epoch")
+    axes[0, 0].set(ylabel="loss", ylim=(0, None))
+    axes[1, 0].set(ylabel="on validation clips, per cent", ylim=(0, 100))
+    for panel in axes.flat:
+        panel.grid(axis="y")
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    for row in axes:
+        drawn = [panel.get_legend_handles_labels()[0] for panel in row]
+        legend_beside(row[-1], max(drawn, key=len))
+    write_heading(axes, f"{subject}: training", f"Thin: {folds} folds; bold: their mean." if folds > 1 else "")
+    return axes
+
+
+@plt.rc_context(STYLE)
+def confused_pairs(confusions: pd.DataFrame, subject: str, top: int = 15) -> Axes:
+    """The most frequent confusions. confusions: gloss, taken_for, count, share (of the gloss's clips, 0 to 1)."""
+    rows = confusions.sort_values(["count", "share", "gloss", "taken_for"], ascending=[False, False, True, True])
+    rows = rows.head(top)
+    axes = new_axes(7.5, 1.3 + 0.27 * max(len(rows), 2))
+    if rows.empty:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "No clip of the test split was taken for another sign.", ha="center")
+        write_heading(axes, f"{subject}: most confused pairs")
+        return axes
+    bars = axes.barh(range(len(rows)), rows["count"], color=BLUE)
+    _bar_texts(axes, bars, [f"{share:.0%} of its clips" for share in rows["share"]])
+    pairs = zip(rows["gloss"], rows["taken_for"])
+    axes.set_yticks(range(len(rows)), [f"{_short(gloss, 30)}  →  {_short(taken, 30)}" for gloss, taken in pairs])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(0, float(rows["count"].max()) * 1.3)
+    axes.set_xlabel("test clips")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    which = f"The {len(rows)} most frequent of {len(confusions)} pairs" if len(rows) < len(confusions) else "All pairs"
+    write_heading(axes, f"{subject}: most confused pairs", f"{which}: sign  →  what it was taken for.")
+    return axes
+
+
+@plt.rc_context(STYLE)
+def accuracy_by_signer(per_signer: pd.DataFrame, subject: str, top: int = 25) -> Axes:
+    """Accuracy for every signer of the test split. per_signer: signer, n, accuracy (per cent), seen (in training)."""
+    rows = per_signer.sort_values(["n", "signer"], ascending=[False, True]).head(top)
+    rows = rows.sort_values(["accuracy", "n"], ascending=False, kind="stable")
+    axes = new_axes(7.5, 1.5 + 0.25 * max(len(rows), 3))
+    low, high = _wilson(rows["accuracy"] / 100, rows["n"])
+    looks = ((False, BLUE, "o", "not seen in training"), (True, ORANGE, "s", "seen in training"))
+    for seen, colour, marker, words in looks:
+        part = (rows["seen"].astype(bool) == seen).to_numpy()
+        if part.any():
+            y = np.flatnonzero(part)
+            axes.hlines(y, low[part], high[part], color=colour, linewidth=1.2)
+            axes.plot(rows["accuracy"][part], y, marker, color=colour, markersize=6, label=words)
+    axes.set_yticks(range(len(rows)), [f"{_short(name)} (n = {n})" for name, n in zip(rows["signer"], rows["n"])])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    per_cent(axes, "x", "top-1, per cent")
+    legend_beside(axes)
+    note = "n: test clips. Lines: 95 % interval over clips (Wilson)."
+    if len(rows) < len(per_signer):
+        note = f"The {len(rows)} of {len(per_signer)} signers with most test clips. {note}"
+    write_heading(axes, f"{subject}: accuracy by signer", note)
+    return axes
+
+
+@plt.rc_context(STYLE)
+def accuracy_by_sign(per_sign: pd.DataFrame, subject: str, worst: int = 20) -> np.ndarray:
+    """How accuracy spreads over the signs, and the worst ones by name. per_sign: gloss, n, accuracy (per cent).
+
+    Returns:
+        axes [2]: histogram, bars
+    """
+    rows = per_sign.sort_values(["accuracy", "n", "gloss"], ascending=[True, False, True]).head(worst)
+    size = (8.5, 1.5 + 0.23 * max(len(rows), 8))
+    axes = plt.subplots(1, 2, figsize=size, width_ratios=(1, 1.2), layout="constrained")[1]
+    # bars around 0, 10, … 100: shares of few clips are round numbers, and would fall on the edges between bars
+    accuracy = per_sign["accuracy"].astype(float)
+    sns.histplot(accuracy, bins=np.arange(-5, 106, 10), color=BLUE, alpha=1, edgecolor="white", ax=axes[0])
+    axes[0].set(xlabel="accuracy of a sign, per cent", ylabel="signs", xlim=(-6, 106))
+    axes[0].yaxis.get_major_locator().set_params(integer=True)
+    axes[0].grid(axis="y")
+    bars = axes[1].barh(range(len(rows)), rows["accuracy"], color=BLUE)
+    _bar_texts(axes[1], bars, [f"{value:.0f}" for value in rows["accuracy"]])
+    names = [f"{_short(gloss, 30)} (n = {n})" for gloss, n in zip(rows["gloss"], rows["n"])]
+    axes[1].set_yticks(range(len(rows)), names)
+    axes[1].set_ylim(len(rows) - 0.4, -0.6)
+    per_cent(axes[1], "x", "accuracy, per cent")
+    note = f"Right: {f'the {len(rows)} worst' if len(rows) < len(per_sign) else 'all'} of {len(per_sign)} signs."
+    note += f" n: test clips. Never recognised: {int((accuracy == 0).sum())} signs."
+    write_heading(axes, f"{subject}: accuracy by sign", note)
+    return axes
+
+
+@plt.rc_context(STYLE)
+def clips_by(index: pd.DataFrame, column: str, subject: str, top: int = 25) -> Axes:
+    """Clips of every sign (`column="gloss"`) or signer, most first, split by split. index: gloss, signer, split."""
+    words = {"gloss": "signs", "signer": "signers"}[column]
+    known = index[index[column].fillna("") != ""]
+    counts = known.assign(split=known["split"].fillna("")).groupby([column, "split"]).size().unstack(fill_value=0)
+    order = counts.sum(axis=1).rename("n").reset_index().sort_values(["n", column], ascending=[False, True])[column]
+    rows = counts.loc[order[:top]]
+    axes = new_axes(7.5, 1.3 + 0.22 * max(len(rows), 3))
+    left = np.zeros(len(rows))
+    for split in (split for split in SPLITS if split in rows):
+        look = {"color": SPLITS[split], "edgecolor": "white", "label": SPLIT_WORDS[split]}
+        axes.barh(range(len(rows)), rows[split], left=left, **look)
+        left += rows[split].to_numpy()
+    axes.set_yticks(range(len(rows)), [_short(name) for name in rows.index])
+    axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
+    axes.set_xlabel("clips")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(axis="x")
+    legend_beside(axes)
+    shown = f"The {len(rows)} of {len(counts)} with most clips." if len(rows) < len(counts) else ""
+    unknown = f" {len(index) - len(known)} clips of unknown {words} are left out." if len(known) < len(index) else ""
+    write_heading(axes, f"{subject}: {len(counts)} {words}, {len(known)} clips", shown + unknown)
+    return axes
+
+
+@plt.rc_context(STYLE)
+def clip_lengths(frames: pd.Series, subject: str) -> Axes:
+    """Histogram of the clips' lengths in frames, with the median."""
+    frames = pd.to_numeric(frames, errors="coerce").dropna()
+    axes = new_axes(7.5, 3.2)
+    if len(frames):
+        longest = max(float(frames.quantile(0.99)), float(frames.min()) + 1)
+        step = int(np.ceil((longest - frames.min()) / 40)) or 1  # whole frames: else some bars hold one length more
+        edges = np.arange(frames.min() - 0.5, longest + step + 0.5, step)
+        sns.histplot(frames.clip(upper=longest), bins=edges, color=BLUE, alpha=1, edgecolor="white", ax=axes)
+        median = frames.median()
+        axes.axvline(median, color=RED, linestyle="--", label=f"median: {median:g} frames")
+        legend_beside(axes)
+    axes.set(xlabel="frames", ylabel="clips")
+    axes.grid(axis="y")
+    longer = int((frames > longest).sum()) if len(frames) else 0
+    note = f"{longer} clips longer than {longest:.0f} frames stand in the last bar." if longer else ""
+    write_heading(axes, f"{subject}: length of {len(frames)} clips", note)
+    return axes
+
+
+@plt.rc_context(STYLE)
+def parts_over_time(points: np.ndarray, times: np.ndarray, skeleton: Skeleton, subject: str) -> Axes:
+    """When in a clip each part of the body was found. points: [T, P, C], NaN = missing; times: [T] seconds."""
+    rank = {"hand": 0, "body": 1, "face": 2}
+    parts = sorted(skeleton.parts, key=lambda part: rank[part.kind])[:8]
+    axes = new_axes(7.5, 1.3 + 0.35 * len(parts))
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 1 / 30
+    labels = []
+    for y, part in enumerate(parts):
+        found = np.isfinite(points[:, list(part.points), :2]).all(axis=2).any(axis=1)
+        colour = np.array(_part_colour(part)) / 255 * 0.92
+        axes.broken_barh([(float(time), step) for time in times[found]], (y - 0.35, 0.7), color=colour, linewidth=0)
+        labels.append(f"{part.name.replace('_', ' ')}: {found.mean():.0%}" if len(found) else part.name)
+    axes.set_yticks(range(len(parts)), labels)
+    axes.set_ylim(len(parts) - 0.4, -0.6)
+    axes.set(xlabel="seconds", xlim=(0, float(times[-1]) + step if len(times) else 1))
+    write_heading(axes, f"{subject}: what was found when", "Per cent: frames in which the part was found.")
+    return axes
+
+
+def draw_landmarks(frame: np.ndarray, points: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """A copy of a picture with a frame's landmarks drawn over it: left hand green, right red, face blue, body yellow.
+
+    Args:
+        frame: uint8 [height, width, 3], RGB.
+        points: [P, 2 or more], x and y as shares of the picture's width and height, NaN = missing.
+    """
+    picture = np.array(frame, dtype=np.uint8, order="C")
+    height, width = picture.shape[:2]
+    thick = max(1, round(min(height, width) / 200))
+    found = np.isfinite(points[:, :2]).all(axis=1) & (np.abs(np.nan_to_num(points[:, :2])) < 4).all(axis=1)
+    places = np.rint(np.nan_to_num(points[:, :2]) * (width - 1, height - 1)).astype(int)
+    colours = {point: _part_colour(part) for part in skeleton.parts for point in part.points}
+    joined = {point for edge in skeleton.edges for point in edge}
+    for start, end in skeleton.edges:
+        if found[start] and found[end]:
+            colour = colours.get(end, (200, 200, 200))
+            cv2.line(picture, tuple(map(int, places[start])), tuple(map(int, places[end])), colour, thick, cv2.LINE_AA)
+    hands = {point for part in skeleton.parts if part.kind == "hand" for point in part.points}
+    for point in np.flatnonzero(found):
+        if int(point) in hands or int(point) not in joined:
+            radius = thick if int(point) in joined else max(1, thick // 2)
+            colour = colours.get(int(point), (200, 200, 200))
+            cv2.circle(picture, tuple(map(int, places[point])), radius, colour, -1, cv2.LINE_AA)
+    return picture
+
+
+def draw_skeletons(points: np.ndarray, skeleton: Skeleton, y_up: bool = False, aspect: float = 1.0) -> list[np.ndarray]:
+    """Pictures of landmarks alone, where there is no video: a clip [T, P, C] fitted into a dark square, TILE high.
+
+    Args:
+        y_up: the y axis points up (metres in a room) and not down (pictures).
+        aspect: width of a unit of x by that of y (a picture's width / height where x and y are shares of it).
+    """
+    plane = points[..., :2].astype(np.float64) * (aspect, -1 if y_up else 1)
+    dark = np.full((TILE, TILE, 3), 34, np.uint8)
+    if not np.isfinite(plane).all(axis=-1).any():
+        return [dark.copy() for _ in plane]
+    low, high = np.nanmin(plane, axis=(0, 1)), np.nanmax(plane, axis=(0, 1))
+    plane = 0.5 + (plane - (low + high) / 2) / max((high - low).max(), 1e-6) * 0.9
+    return [draw_landmarks(dark, frame, skeleton) for frame in plane]
+
+
+@plt.rc_context(STYLE)
+def contact_sheet(
+    clips: Sequence[tuple[str, Sequence[np.ndarray]]], title: str, note: str = "", columns: int = 2
+) -> np.ndarray:
+    """Clips as strips of pictures, `columns` strips a row.
+
+    Args:
+        clips: (caption, pictures uint8 [height, width, 3] RGB) for every clip.
+
+    Returns:
+        axes [rows, columns]
+    """
+    shapes = [picture.shape for _, pictures in clips for picture in pictures]
+    width = int(TILE * np.clip(np.median([shape[1] / shape[0] for shape in shapes] or [1]), 0.5, 1.8))
+    long = max((len(pictures) for _, pictures in clips), default=1)
+    rows = max(1, -(-len(clips) // columns))
+    size = (columns * (long * (width + 4) + 20) / 150, rows * (TILE + 44) / 150 + 0.8)
+    axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")[1]
+    for panel in axes.flat:
+        panel.set_axis_off()
+    for panel, (caption, pictures) in zip(axes.flat, clips):
+        strip = np.full((TILE, long * (width + 4), 3), 255, np.uint8)
+        for place, picture in enumerate(pictures):
+            tile = _fit(picture, TILE, width)
+            strip[:, place * (width + 4) : place * (width + 4) + width] = tile
+        panel.imshow(strip, interpolation="antialiased")
+        panel.set_title(caption, fontsize=8, loc="left", pad=3)
+    write_heading(axes, title, note)
+    return axes
+
+
+def _bar_texts(axes: Axes, bars, texts: list[str]) -> None:
+    axes.bar_label(bars, texts, padding=4, fontsize=8, color="#444444")
+
+
+def _fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    scale = min(height / picture.shape[0], width / picture.shape[1])
+    small = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    resized = cv2.resize(picture, small, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    tile = np.full((height, width, 3), 235, np.uint8)
+    top, left = (height - small[1]) // 2, (width - small[0]) // 2
+    tile[top : top + small[1], left : left + small[0]] = resized
+    return tile
+
+
+def _part_colour(part) -> tuple[int, int, int]:
+    return _PART_COLOURS.get((part.kind, part.side)) or _PART_COLOURS.get((part.kind, None), (200, 200, 200))
+
+
+def _wilson(share: pd.Series, n: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval of a share by Wilson (1927), per cent."""
+    share, n, z = share.to_numpy(float), n.to_numpy(float), 1.959964
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return 100 * (centre - half), 100 * (centre + half)
+
+
+def _short(name: str, longest: int = 18) -> str:
+    return name if len(str(name)) <= longest else f"{name[: longest - 1]}…"
