@@ -105,7 +105,8 @@ def run_notebook(stage: str, data_set: DataSet, **given) -> Path:
     except PapermillExecutionError as error:
         if error.ename == InputError.__name__:
             raise InputError(error.evalue) from None
-        raise RuntimeError(f"{executed}, cell {error.cell_index}: {error.ename}\n" + "\n".join(error.traceback)) from None
+        trace = "\n".join(error.traceback)
+        raise RuntimeError(f"{executed}, cell {error.cell_index}: {error.ename}\n{trace}") from None
     page = executed.with_suffix(".html")
     body, _ = HTMLExporter().from_filename(str(executed))
     page.write_text(body, encoding="utf-8")
@@ -137,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _pairs(rest: list[str]) -> dict:
-    """`--signs 10 --fold 0` -> {"signs": 10, "fold": "0"}; a fold is a name (a signer's, say) even where it is a digit."""
+    """`--signs 10 --fold 0` -> {"signs": 10, "fold": "0"}; a fold is a name, though it looks like a number."""
     if len(rest) % 2 or not all(name.startswith("--") for name in rest[::2]):
         raise InputError(f"Arguments come in pairs, `--name value`, not {' '.join(rest)}.")
     names = [name.removeprefix("--").replace("-", "_") for name in rest[::2]]

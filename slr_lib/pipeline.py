@@ -84,7 +84,8 @@ def metrics_table(data_set: DataSet) -> str:
     path = data_set.reports("evaluate") / "metrics.json"
     if not path.is_file():
         return ""
-    rows = [f"{'task':<12}{'model':<10}{'test clips':>11}{'mean acc.':>11}{'95 % interval':>17}{'top-1':>8}{'top-5':>8}{'F1':>8}"]
+    head = f"{'task':<12}{'model':<10}{'test clips':>11}{'mean acc.':>11}{'95 % interval':>17}"
+    rows = [f"{head}{'top-1':>8}{'top-5':>8}{'F1':>8}"]
     for task, models in json.loads(path.read_text(encoding="utf-8")).items():
         m = models["headline"]
         interval = f"{m['mean_accuracy_low']:.1f} to {m['mean_accuracy_high']:.1f}"
@@ -99,7 +100,7 @@ def metrics_table(data_set: DataSet) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns DVC's exit status, or 1 with one sentence where the input is at fault."""
     parser = argparse.ArgumentParser(prog="python -m slr_lib.pipeline", description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", help="name of a data set, or path of its YAML file (default: params.yaml's dataset)")
+    parser.add_argument("--dataset", help="name or YAML file of a data set (default: params.yaml's)")
     parser.add_argument("dvc", nargs="*", help="a DVC command for this data set instead of `repro`: `-- metrics show`")
     options = parser.parse_args(arguments)
     try:

@@ -151,8 +151,9 @@ def test_modules_import_along_the_flow_of_data():
 def test_one_module_alone_imports_a_package(package, only):
     for file in (PROJECT / "slr_lib").rglob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        names = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        names |= {(node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        nodes = list(ast.walk(tree))
+        names = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        names |= {(node.module or "").split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
         place = file.relative_to(PROJECT / "slr_lib").parts[0]
         assert package not in names or place in only, f"{file} imports {package}"
 
@@ -192,12 +193,12 @@ def test_the_lock_holds_exact_versions_alone():
 
 
 def test_a_misspelt_parameter_is_an_error_that_names_the_right_one(project):
-    with pytest.raises(InputError, match=r"`learning_rat` is no parameter of 03_train.ipynb; did you mean `learning_rate`"):
+    with pytest.raises(InputError, match=r"`learning_rat` is no parameter of 03_train\.ipynb; did you mean `learning_rate`"):
         run_notebook("train", load_data_set("demo"), learning_rat=1.0)
 
 
 def test_a_parameter_of_a_wrong_type_is_an_error(project):
-    with pytest.raises(InputError, match="`epochs` of 03_train.ipynb must be of type int, not 'many'"):
+    with pytest.raises(InputError, match=r"`epochs` of 03_train\.ipynb must be of type int, not 'many'"):
         run_notebook("train", load_data_set("demo"), epochs="many")
 
 
@@ -215,7 +216,8 @@ def test_a_data_set_gets_a_workspace_and_leaves_the_committed_lock_alone(project
     folder = pipeline.workspace(load_data_set(definition), definition)
     assert folder == project / ".workspaces" / "mine"
     assert {path: path.read_bytes() for path in before} == before
-    stages = subprocess.run(["dvc", "stage", "list", "--name-only"], cwd=folder, capture_output=True, text=True, check=True)
+    listing = ["dvc", "stage", "list", "--name-only"]
+    stages = subprocess.run(listing, cwd=folder, capture_output=True, text=True, check=True)
     assert stages.stdout.split() == [
         "corpus_on_disk@mine", "extract_landmarks@mine", "prepare_clips", "train@3-0",
         "finetune@3-0-round0", "finetune@3-0-round1", "evaluate", "compare",
@@ -242,10 +244,11 @@ def test_a_faulty_data_set_file_is_named_with_its_key(project, text, sentence):
     with pytest.raises(InputError, match=re.escape(sentence)) as error:
         load_data_set(path)
     assert "faulty.yaml" in str(error.value)
-    result = subprocess.run(["python", "-m", "slr_lib.pipeline", "--dataset", str(path)], capture_output=True, text=True)
+    command = ["python", "-m", "slr_lib.pipeline", "--dataset", str(path)]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1 and result.stderr.count("\n") == 1 and "Traceback" not in result.stderr
 
 
 def test_an_unknown_data_set_names_the_known_ones(project):
-    with pytest.raises(InputError, match="nowhere.yaml: no such data set; choose one of demo"):
+    with pytest.raises(InputError, match=r"nowhere\.yaml: no such data set; choose one of demo"):
         load_data_set("nowhere")
