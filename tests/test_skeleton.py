@@ -110,7 +110,8 @@ def test_selection_without_the_counterpart_is_refused():
     {"parts": (Part("x", (0, 1), None, "body"), Part("y", (1, 2), None, "body"))}, {"slots_by_detection": True},
 ])
 def test_inconsistent_skeletons_are_refused(change):
-    sound = {"name": "s", "points": ("a", "b", "c"), "mirror": (1, 0, 2), "parts": (Part("x", (0, 1, 2), None, "body"),)}
+    sound = {"name": "s", "points": ("a", "b", "c"), "mirror": (1, 0, 2),
+             "parts": (Part("x", (0, 1, 2), None, "body"),)}
     Skeleton(**sound)
     with pytest.raises(ValueError):
         Skeleton(**{**sound, **change})
