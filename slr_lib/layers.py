@@ -1,0 +1,204 @@
+"""The recogniser's layers. Each takes plain arguments and respects `frames`, the mask of frames that are no padding.
+
+Shapes: B batch, T frames, K parts, D model width, H heads. `frames` is bool [B, T]. A layer's output at padding may be
+anything; whatever mixes frames (convolution, attention, pooling, merging) sees zeros or nothing there.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def masked_mean(x: Tensor, frames: Tensor) -> Tensor:
+    """Mean over the frames that are no padding: [B, T, D] -> [B, D]."""
+    weight = frames.to(x.dtype)
+    return torch.bmm(weight.unsqueeze(1), x).squeeze(1) / weight.sum(1, keepdim=True).clamp_min(1)
+
+
+def masked_max(x: Tensor, frames: Tensor) -> Tensor:
+    """Maximum over the frames that are no padding: [B, T, D] -> [B, D]."""
+    return x.masked_fill(~frames.unsqueeze(-1), torch.finfo(x.dtype).min).amax(1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding (Su et al. 2021): x [B, H, T, C], cos and sin [B, 1, T, C / 2]."""
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+def rotary_tables(positions: Tensor, width: int, longest: float = 1000.0) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of `rotate` for real positions [B, T] (in frames of 1/30 s): two of [B, 1, T, width / 2]."""
+    rate = longest ** (-torch.arange(width // 2, device=positions.device, dtype=torch.float32) / (width // 2))
+    angle = positions.float()[:, None, :, None] * rate
+    return angle.cos(), angle.sin()
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al. 2016): in training drops a clip's whole residual branch, scales the rest."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, ...] -> the same shape."""
+        if not self.training or self.rate == 0:
+            return x
+        keep = torch.rand(x.shape[0], *[1] * (x.dim() - 1), device=x.device) >= self.rate
+        return x * (keep.to(x.dtype) / (1 - self.rate))
+
+
+class PartMixer(nn.Module):
+    """Cross-part attention: in each frame every part looks at every other (pre-norm, H heads, residual).
+
+    Args:
+        width: of a part's vector; heads: divides width.
+    """
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, K, D] -> the same shape."""
+        b, t, k, d = x.shape
+        q, key, value = self.qkv(self.norm(x)).view(b * t, k, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        # K is a handful: two small batched products are faster than the fused kernel here
+        weight = (q @ key.transpose(-1, -2) * (d // self.heads) ** -0.5).softmax(-1)
+        return x + self.out((weight @ value).transpose(1, 2).reshape(b, t, k, d))
+
+
+class DepthwiseConvolution(nn.Module):
+    """Convolution over time, a kernel a channel, same length. Kept channels-last as a 2-D one: several times faster on
+    CPU than `conv1d` with its transposes.
+
+    Args:
+        width: channels; kernel: odd number of frames.
+    """
+
+    def __init__(self, width: int, kernel: int):
+        super().__init__()
+        self.convolution = nn.Conv2d(width, width, (kernel, 1), padding=(kernel // 2, 0), groups=width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, D], zero at padding -> [B, T, D]."""
+        return self.convolution(x.transpose(1, 2).unsqueeze(-1)).squeeze(-1).transpose(1, 2)
+
+
+class ChannelAttention(nn.Module):
+    """ECA (Wang et al. 2020): a gate a channel from the clip's mean, by a small convolution across channels."""
+
+    def __init__(self, kernel: int = 5):
+        super().__init__()
+        self.convolution = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
+
+    def forward(self, x: Tensor, frames: Tensor) -> Tensor:
+        """[B, T, D] -> the same shape."""
+        gate = self.convolution(masked_mean(x, frames).unsqueeze(1)).sigmoid()  # B, 1, D
+        return x * gate
+
+
+class LocalBlock(nn.Module):
+    """Expand, depthwise convolution over `kernel` frames, channel attention, contract; residual.
+
+    The shape of the GISLR first place's block (hoyso48, 2023), with layer norm, which no padding can enter, for batch
+    norm, and looking both ways in time.
+
+    Args:
+        width: D; kernel: odd number of frames; expansion: hidden width / D; dropout, drop_path: shares.
+    """
+
+    def __init__(self, width: int, kernel: int, expansion: int, dropout: float, drop_path: float):
+        super().__init__()
+        hidden = width * expansion
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, hidden)
+        self.convolution = DepthwiseConvolution(hidden, kernel)
+        self.inner_norm = nn.LayerNorm(hidden)
+        self.attention = ChannelAttention()
+        self.contract = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, frames: Tensor) -> Tensor:
+        """[B, T, D], frames [B, T] -> [B, T, D]."""
+        y = functional.silu(self.expand(self.norm(x))) * frames.unsqueeze(-1)
+        y = self.attention(self.inner_norm(self.convolution(y)), frames)
+        return x + self.drop_path(self.dropout(self.contract(y)))
+
+
+class GlobalBlock(nn.Module):
+    """Transformer block over all frames of the clip: rotary attention, then a gated feed-forward layer; pre-norm.
+
+    Args:
+        width: D; heads: divides D into an even width; expansion: hidden width / D; dropout, drop_path: shares.
+    """
+
+    def __init__(self, width: int, heads: int, expansion: int, dropout: float, drop_path: float):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.feed_norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, width * expansion)
+        self.contract = nn.Linear(width * expansion, width)
+        self.dropout = nn.Dropout(dropout)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, frames: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """[B, T, D], frames [B, T], tables of `rotary_tables` -> [B, T, D]."""
+        b, t, d = x.shape
+        q, key, value = self.qkv(self.norm(x)).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        y = functional.scaled_dot_product_attention(
+            rotate(q, cos, sin), rotate(key, cos, sin), value, attn_mask=frames[:, None, None, :]
+        )
+        x = x + self.drop_path(self.dropout(self.out(y.transpose(1, 2).reshape(b, t, d))))
+        y = self.contract(functional.silu(self.expand(self.feed_norm(x))))
+        return x + self.drop_path(self.dropout(y))
+
+
+class PairMerging(nn.Module):
+    """Half the frames: two neighbours become one by a linear layer. A clip's odd last frame merges with nothing.
+
+    Args:
+        width_in, width_out: D before and after.
+    """
+
+    def __init__(self, width_in: int, width_out: int):
+        super().__init__()
+        self.linear = nn.Linear(2 * width_in, width_out)
+        self.norm = nn.LayerNorm(width_out)
+
+    def forward(self, x: Tensor, frames: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, T, D], frames [B, T], positions [B, T] -> [B, ceil(T / 2), D'], its frames and positions (first's)."""
+        x = x * frames.unsqueeze(-1)
+        if x.shape[1] % 2:
+            x = functional.pad(x, (0, 0, 0, 1))
+        b, t, d = x.shape
+        return self.norm(self.linear(x.reshape(b, t // 2, 2 * d))), frames[:, ::2], positions[:, ::2]
+
+
+class QueryPooling(nn.Module):
+    """Attention pooling with a learned query a head: each head averages its own channels over the frames it prefers.
+
+    Args:
+        width: D; heads: divides D.
+    """
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.score = nn.Linear(width, heads)
+
+    def forward(self, x: Tensor, frames: Tensor) -> Tensor:
+        """[B, T, D], frames [B, T] -> [B, D]."""
+        score = self.score(x).masked_fill(~frames.unsqueeze(-1), torch.finfo(x.dtype).min)
+        weight = score.softmax(1).transpose(1, 2).unsqueeze(2)  # B, H, 1, T
+        b, t, d = x.shape
+        value = x.view(b, t, weight.shape[1], -1).transpose(1, 2)  # B, H, T, D / H
+        return (weight @ value).reshape(b, d)

@@ -1,0 +1,201 @@
+"""The recogniser: landmarks of a clip -> logits of N signs. One code for every skeleton, by configuration.
+
+Each part of a frame (hand, lips, body) is embedded from what `geometry` says of it; parts look at each other; frames
+are convolved locally at full rate, merged in pairs, convolved again and joined by global attention; a learned query,
+the mean and the maximum of both rates are pooled into the head. Shapes: B batch, T frames, P points, K parts, D model
+width, N signs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from slr_lib.geometry import PartFeatures
+from slr_lib.layers import (
+    GlobalBlock,
+    LocalBlock,
+    PairMerging,
+    PartMixer,
+    QueryPooling,
+    masked_max,
+    masked_mean,
+    rotary_tables,
+)
+
+FRAME_RATE = 30.0  # positions of the rotary embedding are counted in frames of this rate
+
+
+@dataclass(frozen=True)
+class PartShape:
+    """A part as the model needs it.
+
+    name: for messages; kind: `hand` (its first point is the wrist), `face` or `body`; points: indices into the batch's
+    points; edges: bones, pairs of indices into the batch's points.
+    """
+
+    name: str
+    kind: str
+    points: tuple[int, ...]
+    edges: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that shapes a model. Plain values only: it is written into the checkpoint as JSON.
+
+    signs: N; points: P of a batch; parts: at least one; coordinates: 2 for x and y, 3 for z too; width, part_width: of
+    a frame's and a part's vector; heads, part_heads: of attention; kernel: frames that a local block sees (odd);
+    expansion: hidden width / width; early_blocks at full rate, late_blocks and global_blocks at half; head_width: of
+    the layer before the logits; dropout, drop_path (of the last block, rising from 0), head_dropout: shares, in training.
+    """
+
+    signs: int
+    points: int
+    parts: tuple[PartShape, ...]
+    coordinates: int = 3
+    width: int = 192
+    part_width: int = 96
+    heads: int = 4
+    part_heads: int = 4
+    kernel: int = 17
+    expansion: int = 2
+    early_blocks: int = 1
+    late_blocks: int = 2
+    global_blocks: int = 2
+    head_width: int = 384
+    dropout: float = 0.1
+    drop_path: float = 0.2
+    head_dropout: float = 0.4
+
+    @classmethod
+    def for_skeleton(cls, skeleton, signs: int, **values) -> ModelConfig:
+        """A model for the clips of a `slr_lib.skeleton.Skeleton`; `values` override the defaults above."""
+        parts = tuple(
+            PartShape(part.name, part.kind, tuple(part.points),
+                      tuple((a, b) for a, b in skeleton.edges if a in part.points and b in part.points))
+            for part in skeleton.parts
+        )
+        return cls(signs=signs, points=len(skeleton.points), parts=parts, **values)
+
+    def as_plain(self) -> dict:
+        """Dictionaries, lists, strings and numbers only; `from_plain` reads it."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, plain: dict) -> ModelConfig:
+        """The inverse of `as_plain`, also after a way through JSON.
+
+        Raises:
+            KeyError, TypeError: a key is unknown or missing.
+        """
+        parts = tuple(
+            PartShape(p["name"], p["kind"], tuple(p["points"]), tuple((int(a), int(b)) for a, b in p["edges"]))
+            for p in plain["parts"]
+        )
+        return cls(**{**plain, "parts": parts})
+
+    def same_body(self, other: ModelConfig) -> bool:
+        """Whether the two differ in nothing but the number of signs and the shares of dropout."""
+        free = ("signs", "dropout", "drop_path", "head_dropout")
+        return all(getattr(self, f.name) == getattr(other, f.name) for f in fields(self) if f.name not in free)
+
+
+class Outputs(NamedTuple):
+    """logits [B, N]; auxiliaries: further logits [B, N] of the auxiliary heads, empty at evaluation."""
+
+    logits: Tensor
+    auxiliaries: tuple[Tensor, ...]
+
+
+class Recognition(nn.Module):
+    """The network. `train()` and `eval()` alone decide about dropout, drop-path and auxiliary heads."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = c = config
+        k = len(c.parts)
+        self.features = nn.ModuleList(
+            PartFeatures(part.points, part.edges, part.kind == "hand", c.coordinates) for part in c.parts
+        )
+        self.embeddings = nn.ModuleList(nn.Linear(part.width, c.part_width) for part in self.features)
+        self.part_norm = nn.LayerNorm(c.part_width)
+        self.part_places = nn.Parameter(torch.randn(k, c.part_width) * 0.02)
+        self.missing = nn.Parameter(torch.randn(k, c.part_width) * 0.02)
+        self.mixer = PartMixer(c.part_width, c.part_heads)
+        self.join = nn.Linear(k * c.part_width, c.width)
+        # stochastic depth grows linearly with depth, as in its paper
+        depth = c.early_blocks + c.late_blocks + c.global_blocks
+        drops = [c.drop_path * (i + 1) / depth for i in range(depth)]
+        local = [LocalBlock(c.width, c.kernel, c.expansion, c.dropout, drop)
+                 for drop in drops[: c.early_blocks + c.late_blocks]]
+        self.early = nn.ModuleList(local[: c.early_blocks])
+        self.merging = PairMerging(c.width, c.width)
+        self.late = nn.ModuleList(local[c.early_blocks :])
+        self.globals = nn.ModuleList(GlobalBlock(c.width, c.heads, c.expansion, c.dropout, drop)
+                                     for drop in drops[c.early_blocks + c.late_blocks :])
+        self.last_norm = nn.LayerNorm(c.width)
+        self.query = QueryPooling(c.width, c.heads)
+        self.pooled = nn.Sequential(nn.Linear(5 * c.width, c.head_width), nn.LayerNorm(c.head_width), nn.SiLU())
+        self.head_dropout = nn.Dropout(c.head_dropout)
+        self.head = nn.Linear(c.head_width, c.signs)
+        self.auxiliary_heads = nn.ModuleList(nn.Linear(2 * c.width, c.signs) for _ in range(2))
+        for head in (self.head, *self.auxiliary_heads):  # so that the first loss is ln N
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+
+    def embed(self, points: Tensor, mask: Tensor, times: Tensor) -> Tensor:
+        """points [B, T, P, 3], mask [B, T, P], times [B, T] -> every frame's parts, joined: [B, T, D]."""
+        tokens = []
+        for i, (features, embedding) in enumerate(zip(self.features, self.embeddings, strict=True)):
+            values, present = features(points, mask, times)
+            token = self.part_norm(embedding(values))
+            tokens.append(torch.where(present.unsqueeze(-1), token, self.missing[i]) + self.part_places[i])
+        mixed = self.mixer(torch.stack(tokens, 2))  # B, T, K, D'
+        return self.join(mixed.flatten(2))
+
+    def outputs(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> Outputs:
+        """Logits, and in training those of the auxiliary heads.
+
+        Args:
+            points: [B, T, P, 3], zero where missing; mask: bool [B, T, P], point seen (False at padding);
+            frames: bool [B, T], no padding, a clip's frames first; times: [B, T] seconds.
+        """
+        positions = times * FRAME_RATE
+        x = self.embed(points, mask, times)
+        for block in self.early:
+            x = block(x, frames)
+        x, frames, positions = self.merging(x, frames, positions)
+        for block in self.late:
+            x = block(x, frames)
+        local = [masked_mean(x, frames), masked_max(x, frames)]
+        cos, sin = rotary_tables(positions, self.config.width // self.config.heads)
+        for block in self.globals:
+            x = block(x, frames, cos, sin)
+        x = self.last_norm(x)
+        whole = [masked_mean(x, frames), masked_max(x, frames)]
+        pooled = self.pooled(torch.cat([*local, *whole, self.query(x, frames)], -1))
+        auxiliaries = ()
+        if self.training:
+            pairs = zip(self.auxiliary_heads, (local, whole), strict=True)
+            auxiliaries = tuple(head(torch.cat(pool, -1)) for head, pool in pairs)
+        return Outputs(self.head(self.head_dropout(pooled)), auxiliaries)
+
+    def forward(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> Tensor:
+        """Logits [B, N]; arguments as in `outputs`."""
+        return self.outputs(points, mask, frames, times).logits
+
+
+def build(config: ModelConfig, seed: int = 0) -> Recognition:
+    """A model with fresh weights that depend on the seed alone; the caller's random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Recognition(config)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trained numbers."""
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,179 @@
+"""The recogniser: masks, skeletons, modes, first loss."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic_batches import batch, tiny
+
+from slr_lib.geometry import MOTION_UNIT, differences, directions, relative
+from slr_lib.layers import masked_max, rotary_tables, rotate
+from slr_lib.losses import focal_cross_entropy, recognition_loss
+from slr_lib.model import ModelConfig, PartShape, Recognition, build, count_parameters
+from slr_lib.skeleton import HANDS, HOLISTIC
+
+
+def trained_looking(config: ModelConfig, seed: int = 0) -> Recognition:
+    """A model whose heads are not zero, or every comparison of logits would hold."""
+    model = build(config, seed)
+    torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(seed))
+    return model.eval()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(2, 19), min_size=1, max_size=4), st.integers(1, 9), st.integers(0, 99))
+def test_padding_changes_no_logit(lengths, padding, seed):
+    model = trained_looking(tiny(early_blocks=2, late_blocks=2))
+    clips = batch(lengths, seed=seed)
+    with torch.inference_mode():
+        plain = model(**clips)
+        padded = model(**batch(lengths, seed=seed, padding=padding))
+        alone = [model(**{k: v[i : i + 1, :n] for k, v in clips.items()}) for i, n in enumerate(lengths)]
+    assert plain.std() > 0.1
+    torch.testing.assert_close(padded, plain, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.cat(alone), plain, rtol=1e-4, atol=1e-4)
+
+
+def test_rubbish_in_the_padding_changes_no_logit():
+    model = trained_looking(tiny())
+    clips = batch([9, 4], padding=3)
+    dirty = dict(clips)
+    dirty["times"] = torch.where(clips["frames"], clips["times"], 77.0)
+    dirty["points"] = torch.where(clips["mask"].unsqueeze(-1), clips["points"], 5.0)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(**dirty), model(**clips), rtol=1e-4, atol=1e-4)
+
+
+def test_padding_changes_no_gradient():
+    model = trained_looking(tiny(dropout=0.0, drop_path=0.0, head_dropout=0.0)).train()
+    labels = torch.tensor([1, 2])
+    gradients = []
+    for padding in (0, 5):
+        model.zero_grad()
+        recognition_loss(model.outputs(**batch([9, 6], padding=padding)), labels, 0.1, 0.0, 0.2).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
+
+
+def test_batch_order_changes_no_logit_and_evaluation_is_deterministic():
+    model = trained_looking(tiny())
+    clips = batch([5, 12, 8])
+    order = torch.tensor([2, 0, 1])
+    with torch.inference_mode():
+        first, again = model(**clips), model(**clips)
+        shuffled = model(**{k: v[order] for k, v in clips.items()})
+    assert torch.equal(first, again)
+    torch.testing.assert_close(shuffled, first[order], rtol=1e-4, atol=1e-5)
+
+
+def test_the_mode_alone_decides():
+    model = trained_looking(tiny())
+    clips = batch([8, 8])
+    assert model.outputs(**clips).auxiliaries == ()
+    model.train()
+    assert len(model.outputs(**clips).auxiliaries) == 2
+    assert not torch.equal(model(**clips), model(**clips))  # dropout
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_first_loss_is_that_of_a_uniform_guess(gamma):
+    signs = 7
+    outputs = build(tiny(signs)).train().outputs(**batch([8, 5, 6]))
+    labels = torch.tensor([0, 3, 6])
+    expected = math.log(signs) * (1 - 1 / signs) ** gamma
+    assert recognition_loss(outputs, labels, 0.1, gamma, 0.0).item() == pytest.approx(expected, abs=1e-5)
+    assert recognition_loss(outputs, labels, 0.1, gamma, 0.2).item() == pytest.approx(1.2 * expected, abs=1e-5)
+
+
+def test_focal_loss_by_hand():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    p = torch.sigmoid(torch.tensor([2.0, 1.0]))
+    expected = (-(1 - p) ** 2 * p.log()).mean()
+    torch.testing.assert_close(focal_cross_entropy(logits, torch.tensor([0, 1]), 0.0, 2.0), expected)
+
+
+@pytest.mark.parametrize("skeleton", [HANDS, HOLISTIC.select()[0]], ids=lambda s: s.name)
+def test_every_skeleton_is_served_within_the_size(skeleton):
+    config = ModelConfig.for_skeleton(skeleton, signs=1000)
+    model = trained_looking(config)
+    assert count_parameters(model) < 4_000_000
+    with torch.inference_mode():
+        assert model(**batch([6, 9], points=len(skeleton.points))).shape == (2, 1000)
+    assert ModelConfig.from_plain(config.as_plain()) == config
+
+
+def test_a_body_without_hands_is_served():
+    config = tiny()
+    joints = ModelConfig(signs=3, points=20, parts=(PartShape("body", "body", tuple(range(20))),), width=config.width,
+                         part_width=16, head_width=32)
+    with torch.inference_mode():
+        assert trained_looking(joints)(**batch([6], points=20)).isfinite().all()
+
+
+def test_a_clip_with_nothing_seen_gives_finite_logits_and_gradients():
+    clips = batch([6, 4])
+    clips["mask"][:] = False
+    clips["points"][:] = 0
+    model = build(tiny()).train()
+    outputs = model.outputs(**clips)
+    recognition_loss(outputs, torch.tensor([0, 1]), 0.1, 0.0, 0.2).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_one_batch_can_be_overfitted():
+    model = build(tiny(drop_path=0.0, dropout=0.0, head_dropout=0.0)).train()
+    clips, labels = batch([9, 12, 7, 10, 8, 11, 9]), torch.arange(7)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        optimiser.zero_grad()
+        recognition_loss(model.outputs(**clips), labels, 0.0, 0.0, 0.2).backward()
+        optimiser.step()
+    model.eval()
+    with torch.inference_mode():
+        logits = model(**clips)
+    assert torch.equal(logits.argmax(-1), labels)
+    assert torch.nn.functional.cross_entropy(logits, labels) < 0.1
+
+
+def test_motion_knows_the_time_and_the_gaps():
+    times = torch.tensor([[0.0, 0.04, 0.12, 0.16]])
+    points = (times * 3)[..., None, None].expand(1, 4, 1, 3)  # 3 units a second
+    mask = torch.ones(1, 4, 1, dtype=torch.bool)
+    speed, moving = differences(points, mask, times)
+    torch.testing.assert_close(speed[0, 1:], torch.full((3, 1, 3), 3 * MOTION_UNIT))
+    assert moving[0, :, 0].tolist() == [False, True, True, True]
+    mask[0, 1] = False
+    speed, moving = differences(points * mask.unsqueeze(-1), mask, times)
+    assert moving[0, :, 0].tolist() == [False, False, False, True]
+    assert speed[0, :3].abs().max() == 0
+
+
+def test_relative_coordinates_forget_place_and_size():
+    points = torch.randn(2, 3, 5, 3, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(2, 3, 5, dtype=torch.bool)
+    mask[0, 0, 2] = False
+    for rooted in (True, False):
+        moved = relative(points * 2.5 + 4, mask, rooted)
+        torch.testing.assert_close(moved, relative(points, mask, rooted), rtol=1e-4, atol=1e-4)
+    assert relative(points, mask, True)[:, :, 0].abs().max() == 0
+    bones = directions(points, mask, torch.tensor([0, 1]), torch.tensor([1, 2]))
+    torch.testing.assert_close(bones.norm(dim=-1)[1], torch.ones(3, 2))
+    assert bones[0, 0, 1].abs().max() == 0
+
+
+def test_rotation_depends_on_the_distance_in_time_alone():
+    q, k = torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0))
+    scores = []
+    for start in (0.0, 40.0):
+        cos, sin = rotary_tables(torch.tensor([[start, start + 7.5]]), 8)
+        scores.append((rotate(q, cos[:, :, :1], sin[:, :, :1]) * rotate(k, cos[:, :, 1:], sin[:, :, 1:])).sum())
+    torch.testing.assert_close(scores[0], scores[1], rtol=1e-4, atol=1e-4)
+
+
+def test_maximum_ignores_padding_also_below_zero():
+    x = torch.tensor([[[-3.0], [-2.0], [9.0]]])
+    assert masked_max(x, torch.tensor([[True, True, False]])).item() == -2.0
