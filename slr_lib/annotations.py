@@ -9,6 +9,7 @@ import pandas as pd
 from slr_lib.data_sets import LEAVE_ONE_SIGNER_OUT, OFFICIAL, STRATIFIED, DataSet, find_home
 from slr_lib.errors import InputError
 from slr_lib.index import COLUMNS, REJECT_COLUMNS, accepted, known_signers, make_list, read_rows, rejected
+from slr_lib.signs import choose_signs, needed_clips
 
 FOLDS = 5  # of a stratified split
 
@@ -62,8 +63,8 @@ def read_import_index(data_set: DataSet) -> pd.DataFrame:
     """Read the table of a landmark set by the columns that its YAML names, rows outside `where` left out.
 
     Returns:
-        The list of clips in the table's order; `path` is empty. All of the table's columns are kept, a column whose
-        name is one of ours as `table.<name>`.
+        The list of clips in the table's order; `path` is empty. Further columns are kept, those whose names are ours
+        as `table.<name>`.
 
     Raises:
         InputError: the folder or the table is absent, unreadable or empty, or a named column is not there.
@@ -102,7 +103,7 @@ def read_import_index(data_set: DataSet) -> pd.DataFrame:
         if split is None:
             faults.append(f"split is `{ours['split']}`, which `import.split_values` does not explain")
         lines.append(_line(ours | {"split": split or ""}, number, faults))
-        lines[-1] |= _further({name: row.get(name, "") for name in header})
+        lines[-1] |= _further({name: row.get(name, "") for name in header if name not in columns.values()})
     if not lines:
         raise InputError(f"{path}: no row has the values of `import.where`; correct them.")
     listed = make_list(lines, path)
@@ -170,6 +171,8 @@ def count_folds(data_set: DataSet) -> int:
     """
     if data_set.split == LEAVE_ONE_SIGNER_OUT:
         listed = list_clips(data_set)
+        if data_set.landmark_import and data_set.landmark_import.signs == "needed":
+            listed = needed_clips(listed, choose_signs(listed, data_set), data_set)
         return len(known_signers(listed[listed["reason"] == ""]))
     return FOLDS if data_set.split == STRATIFIED else 1
 

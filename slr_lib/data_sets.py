@@ -157,6 +157,11 @@ class DataSet(_Section):
         """Folder of the packed clips."""
         return self.data / "clips"
 
+    @property
+    def skeleton_source(self) -> str:
+        """What load_skeleton takes: the name of a built-in skeleton, or the YAML file's path (from the project)."""
+        return str(locate(self.skeleton)) if self.skeleton.endswith((".yaml", ".yml")) else self.skeleton
+
     def models(self, signs: int, fold: str = "0") -> Path:
         """Folder of the checkpoints of one class count and fold."""
         return self.data / "models" / f"{signs}-{fold}"
@@ -177,7 +182,7 @@ def load_data_set(name_or_path: str | Path) -> DataSet:
         path = find_project() / "data_sets" / f"{name_or_path}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (find_project() / "data_sets").glob("*.yaml")))
-        raise InputError(f"{path}: no such data set; choose one of {known}, or write this file (README, Your own data).")
+        raise InputError(f"{path}: no such data set; choose one of {known}, or write this file (README).")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -63,6 +63,12 @@ def task_glosses(signs: list[str], count: int, no_event: str | None, index: pd.D
     return [*signs[:count], *([no_event] if no_event else [])]
 
 
+def needed_clips(listed: pd.DataFrame, signs: list[str], data_set: DataSet) -> pd.DataFrame:
+    """The rows of a list of clips that the tasks need: of the first max(class_counts) signs, no_event, or no gloss."""
+    needed = {*task_glosses(signs, max(data_set.class_counts), data_set.no_event), ""}
+    return listed[listed["gloss"].isin(needed)].reset_index(drop=True)
+
+
 def count_clips(listed: pd.DataFrame, signs: list[str], data_set: DataSet) -> pd.DataFrame:
     """How many clips each sign has: sign, listed, training_listed, usable, training_usable (then no_event's line)."""
     table = _with_gloss(listed)
