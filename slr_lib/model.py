@@ -50,7 +50,7 @@ class ModelConfig:
     signs: N; points: P of a batch; parts: at least one; coordinates: 2 for x and y, 3 for z too; width, part_width: of
     a frame's and a part's vector; heads, part_heads: of attention; kernel: frames that a local block sees (odd);
     expansion: hidden width / width; early_blocks at full rate, late_blocks and global_blocks at half; head_width: of
-    the layer before the logits; dropout, drop_path (of the last block, rising from 0), head_dropout: shares, in training.
+    the layer before the logits; dropout, drop_path (the last block's, rising from 0), head_dropout: training's shares.
     """
 
     signs: int
