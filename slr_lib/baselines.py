@@ -64,7 +64,7 @@ def measured(metrics: dict, data_set: DataSet) -> pd.DataFrame:
         metrics: reports/<data set>/evaluate/metrics.json, `{"<N>_signs": {"headline": …, "base": …, …}}`.
 
     Returns:
-        data_set, title, synthetic, signs, classes (signs and no_event), model, headline (validation picked it), FIGURES
+        data_set, title, synthetic, signs, classes (signs and no_event), model, headline (the model reported), FIGURES
         (per cent), interval_over, and `unseen_<figure>` for signers that training never saw (NA where not measured).
 
     Raises:
@@ -109,13 +109,13 @@ def slovo_table(signs: int, measured_here: pd.DataFrame | None = None) -> pd.Dat
 
     Returns:
         published's columns, and `label`, `kind` (published, derived, predecessor, measured), `mean_accuracy_low`,
-        `mean_accuracy_high`, `picked` (this project's row that validation picked), `size_reckoned` (the size comes from
+        `mean_accuracy_high`, `headline` (of this project's rows), `size_reckoned` (the size comes from
         the parameters, at 4 bytes each).
     """
     table = published_on(SLOVO, signs)
     table["kind"] = table["origin"].where(table["mark"] != "D", "derived")
     table["label"] = table["model"] + (" " + frames_text(table)).where(table["origin"] == "published", "")
-    table["picked"] = False
+    table["headline"] = False
     table["size_reckoned"] = table["size_mb"].isna() & table["params_millions"].notna()
     table["size_mb"] = table["size_mb"].fillna(table["params_millions"] * BYTES_A_PARAMETER)
     table["mean_accuracy_low"] = table["mean_accuracy_high"] = pd.Series(pd.NA, index=table.index, dtype="Float64")
@@ -125,10 +125,10 @@ def slovo_table(signs: int, measured_here: pd.DataFrame | None = None) -> pd.Dat
             & (measured_here["signs"] == signs)
         ]
         if len(own):
-            picked = own["headline"].map({True: " (picked by validation)", False: ""})
+            picked = own["headline"].map({True: " (headline)", False: ""})
             own = own.assign(
                 label="This project, " + own["model"].str.replace("_", " ") + picked, family="This project",
-                kind="measured", picked=own["headline"], origin="measured", input="landmarks", size_reckoned=False,
+                kind="measured", origin="measured", input="landmarks", size_reckoned=False,
                 mark="", source="", note="",
             )
             own = own.reindex(columns=table.columns).astype(table.dtypes.to_dict())

@@ -1,7 +1,8 @@
 """Tables and landmarks -> charts. Every function draws one chart and returns its axes; `save` writes PNG and SVG.
 
 Colours after Okabe and Ito (jfly.uni-koeln.de/color), which the colour-blind tell apart; wherever colour carries
-meaning, a hatch, marker or word carries it too. Published beside measured figures: comparison.py.
+meaning, a hatch, marker or word carries it too. Charts of trainings and tests are in
+result_charts.py, published beside measured figures in comparison.py.
 """
 
 from __future__ import annotations
@@ -29,15 +30,10 @@ STYLE = {
     "figure.facecolor": "white", "svg.hashsalt": "slr_lib", "svg.fonttype": "path",
 }
 BLUE, ORANGE, GREEN, GREY, RED = "#0072B2", "#E69F00", "#009E73", "#888888", "#D55E00"
-RUNS = {"base": "base training", "round_1": "fine-tuning, round 1", "round_2": "fine-tuning, round 2"}
 SPLITS = {"train": "#A9B1BA", "val": "#F0E442", "test": BLUE, "": "#DDDDDD"}
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test", "": "no split"}
 TILE = 220  # pixels: height of one picture of a contact sheet
 
-_CURVES = (  # column, colour, line, words, row of panels
-    ("train_loss", GREY, "--", "training", 0), ("val_loss", BLUE, "-", "validation", 0),
-    ("val_top1", ORANGE, "--", "top-1", 1), ("val_mean_accuracy", BLUE, "-", "mean accuracy", 1),
-)
 _PART_COLOURS = {("hand", "left"): (0, 158, 115), ("hand", "right"): (213, 94, 0), ("hand", None): (213, 94, 0),
                  ("face", None): (86, 180, 233), ("body", None): (240, 228, 66)}
 
@@ -59,6 +55,20 @@ def save(axes: Axes | np.ndarray, path: str | os.PathLike, svg: bool = True) -> 
             figure.savefig(draft, format=kind, metadata=metadata)
         draft.replace(target)
         written.append(target)
+    return written
+
+
+def save_all(charts: dict[str, Axes | np.ndarray], folder: Path) -> list[Path]:
+    """Save charts by name into a folder that holds nothing else: pictures left over from an earlier run go.
+
+    Charts that show pictures of clips (names that begin with contact_sheet) are written as PNG alone.
+    """
+    written = []
+    for name, axes in charts.items():
+        written += save(axes, folder / name, svg=not name.startswith("contact_sheet"))
+    for path in sorted(folder.glob("*.png")) + sorted(folder.glob("*.svg")):
+        if path not in written:
+            path.unlink()
     return written
 
 
@@ -89,120 +99,9 @@ def legend_beside(axes: Axes, handles: list | None = None) -> None:
         axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1))
 
 
-@plt.rc_context(STYLE)
-def training_curves(curves: pd.DataFrame, subject: str) -> np.ndarray:
-    """Loss (upper row) and validation accuracy (lower row) by epoch, a column for every run.
-
-    Args:
-        curves: epoch, train_loss, val_loss, val_top1, val_mean_accuracy (per cent), run (base, round_1, round_2), fold.
-
-    Returns:
-        axes [2, number of runs]
-    """
-    runs = [run for run in RUNS if run in set(curves["run"])]
-    size = (1.9 + 2.7 * len(runs), 5.0)
-    axes = plt.subplots(2, len(runs), figsize=size, sharex="col", sharey="row", squeeze=False, layout="constrained")[1]
-    folds = curves["fold"].nunique()
-    for run, panels in zip(runs, axes.T):
-        part = curves[curves["run"] == run]
-        for name, colour, line, words, row in _CURVES:
-            if part[name].notna().any():
-                for _, fold in part.groupby("fold") if folds > 1 else ():
-                    panels[row].plot(fold["epoch"], fold[name], line, color=colour, linewidth=0.7, alpha=0.35)
-                mean = part.groupby("epoch")[name].mean()
-                panels[row].plot(mean.index, mean, line, color=colour, label=words, marker="o" if len(mean) < 2 else "")
-        if not part["val_mean_accuracy"].notna().any():
-            panels[1].text(0.5, 0.5, "no validation clips:\nfixed number of epochs", transform=panels[1].transAxes,
-                           ha="center", va="center", color="#555555")
-        panels[0].set_title(RUNS[run], fontsize=9)
-        panels[1].set_xlabel("epoch")
-    axes[0, 0].set(ylabel="loss", ylim=(0, None))
-    axes[1, 0].set(ylabel="on validation clips, per cent", ylim=(0, 100))
-    for panel in axes.flat:
-        panel.grid(axis="y")
-        panel.xaxis.get_major_locator().set_params(integer=True)
-    for row in axes:
-        drawn = [panel.get_legend_handles_labels()[0] for panel in row]
-        legend_beside(row[-1], max(drawn, key=len))
-    write_heading(axes, f"{subject}: training", f"Thin: {folds} folds; bold: their mean." if folds > 1 else "")
-    return axes
-
-
-@plt.rc_context(STYLE)
-def confused_pairs(confusions: pd.DataFrame, subject: str, top: int = 15) -> Axes:
-    """The most frequent confusions. confusions: gloss, taken_for, count, share (of the gloss's clips, 0 to 1)."""
-    rows = confusions.sort_values(["count", "share", "gloss", "taken_for"], ascending=[False, False, True, True])
-    rows = rows.head(top)
-    axes = new_axes(7.5, 1.3 + 0.27 * max(len(rows), 2))
-    if rows.empty:
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, "No clip of the test split was taken for another sign.", ha="center")
-        write_heading(axes, f"{subject}: most confused pairs")
-        return axes
-    bars = axes.barh(range(len(rows)), rows["count"], color=BLUE)
-    _bar_texts(axes, bars, [f"{share:.0%} of its clips" for share in rows["share"]])
-    pairs = zip(rows["gloss"], rows["taken_for"])
-    axes.set_yticks(range(len(rows)), [f"{_short(gloss, 30)}  →  {_short(taken, 30)}" for gloss, taken in pairs])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlim(0, float(rows["count"].max()) * 1.3)
-    axes.set_xlabel("test clips")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    which = f"The {len(rows)} most frequent of {len(confusions)} pairs" if len(rows) < len(confusions) else "All pairs"
-    write_heading(axes, f"{subject}: most confused pairs", f"{which}: sign  →  what it was taken for.")
-    return axes
-
-
-@plt.rc_context(STYLE)
-def accuracy_by_signer(per_signer: pd.DataFrame, subject: str, top: int = 25) -> Axes:
-    """Accuracy for every signer of the test split. per_signer: signer, n, accuracy (per cent), seen (in training)."""
-    rows = per_signer.sort_values(["n", "signer"], ascending=[False, True]).head(top)
-    rows = rows.sort_values(["accuracy", "n"], ascending=False, kind="stable")
-    axes = new_axes(7.5, 1.5 + 0.25 * max(len(rows), 3))
-    low, high = _wilson(rows["accuracy"] / 100, rows["n"])
-    looks = ((False, BLUE, "o", "not seen in training"), (True, ORANGE, "s", "seen in training"))
-    for seen, colour, marker, words in looks:
-        part = (rows["seen"].astype(bool) == seen).to_numpy()
-        if part.any():
-            y = np.flatnonzero(part)
-            axes.hlines(y, low[part], high[part], color=colour, linewidth=1.2)
-            axes.plot(rows["accuracy"][part], y, marker, color=colour, markersize=6, label=words)
-    axes.set_yticks(range(len(rows)), [f"{_short(name)} (n = {n})" for name, n in zip(rows["signer"], rows["n"])])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    per_cent(axes, "x", "top-1, per cent")
-    legend_beside(axes)
-    note = "n: test clips. Lines: 95 % interval over clips (Wilson)."
-    if len(rows) < len(per_signer):
-        note = f"The {len(rows)} of {len(per_signer)} signers with most test clips. {note}"
-    write_heading(axes, f"{subject}: accuracy by signer", note)
-    return axes
-
-
-@plt.rc_context(STYLE)
-def accuracy_by_sign(per_sign: pd.DataFrame, subject: str, worst: int = 20) -> np.ndarray:
-    """How accuracy spreads over the signs, and the worst ones by name. per_sign: gloss, n, accuracy (per cent).
-
-    Returns:
-        axes [2]: histogram, bars
-    """
-    rows = per_sign.sort_values(["accuracy", "n", "gloss"], ascending=[True, False, True]).head(worst)
-    size = (8.5, 1.5 + 0.23 * max(len(rows), 8))
-    axes = plt.subplots(1, 2, figsize=size, width_ratios=(1, 1.2), layout="constrained")[1]
-    # bars around 0, 10, … 100: shares of few clips are round numbers, and would fall on the edges between bars
-    accuracy = per_sign["accuracy"].astype(float)
-    sns.histplot(accuracy, bins=np.arange(-5, 106, 10), color=BLUE, alpha=1, edgecolor="white", ax=axes[0])
-    axes[0].set(xlabel="accuracy of a sign, per cent", ylabel="signs", xlim=(-6, 106))
-    axes[0].yaxis.get_major_locator().set_params(integer=True)
-    axes[0].grid(axis="y")
-    bars = axes[1].barh(range(len(rows)), rows["accuracy"], color=BLUE)
-    _bar_texts(axes[1], bars, [f"{value:.0f}" for value in rows["accuracy"]])
-    names = [f"{_short(gloss, 30)} (n = {n})" for gloss, n in zip(rows["gloss"], rows["n"])]
-    axes[1].set_yticks(range(len(rows)), names)
-    axes[1].set_ylim(len(rows) - 0.4, -0.6)
-    per_cent(axes[1], "x", "accuracy, per cent")
-    note = f"Right: {f'the {len(rows)} worst' if len(rows) < len(per_sign) else 'all'} of {len(per_sign)} signs."
-    note += f" n: test clips. Never recognised: {int((accuracy == 0).sum())} signs."
-    write_heading(axes, f"{subject}: accuracy by sign", note)
-    return axes
+def short(name: str, longest: int = 18) -> str:
+    """A name cut to what fits beside an axis."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 @plt.rc_context(STYLE)
@@ -219,7 +118,7 @@ def clips_by(index: pd.DataFrame, column: str, subject: str, top: int = 25) -> A
         look = {"color": SPLITS[split], "edgecolor": "white", "label": SPLIT_WORDS[split]}
         axes.barh(range(len(rows)), rows[split], left=left, **look)
         left += rows[split].to_numpy()
-    axes.set_yticks(range(len(rows)), [_short(name) for name in rows.index])
+    axes.set_yticks(range(len(rows)), [short(name) for name in rows.index])
     axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
     axes.set_xlabel("clips")
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -247,7 +146,7 @@ def clip_lengths(frames: pd.Series, subject: str) -> Axes:
     axes.set(xlabel="frames", ylabel="clips")
     axes.grid(axis="y")
     longer = int((frames > longest).sum()) if len(frames) else 0
-    note = f"{longer} clips longer than {longest:.0f} frames stand in the last bar." if longer else ""
+    note = f"The last bar holds what is longer than {longest:.0f} frames ({longer} of {len(frames)})." if longer else ""
     write_heading(axes, f"{subject}: length of {len(frames)} clips", note)
     return axes
 
@@ -272,8 +171,36 @@ def parts_over_time(points: np.ndarray, times: np.ndarray, skeleton: Skeleton, s
     return axes
 
 
+@plt.rc_context(STYLE)
+def detection_shares(detection: pd.DataFrame, subject: str = "Extraction") -> Axes:
+    """How often each part was found, over the clips: a dot a clip, a line at the median.
+
+    Args:
+        detection: a row a clip; every column of numbers but `frames` is a share of frames, 0 to 1.
+    """
+    shares = detection.select_dtypes("number").drop(columns=["frames"], errors="ignore")
+    axes = new_axes(7.5, 1.3 + 0.45 * max(shares.shape[1], 2))
+    spread = np.random.default_rng(0).uniform(-0.25, 0.25, len(shares))
+    for y, name in enumerate(shares):
+        values = 100 * shares[name].to_numpy(float)
+        alpha = max(0.05, min(0.5, 60 / max(len(values), 1)))
+        axes.plot(values, y + spread, ".", color=BLUE, alpha=alpha, markersize=5)
+        if np.isfinite(values).any():
+            middle = [np.nanmedian(values)] * 2
+            axes.plot(middle, [y - 0.38, y + 0.38], color=RED, linewidth=2, label="" if y else "median")
+    axes.set_yticks(range(shares.shape[1]), [name.replace("_", " ") for name in shares])
+    axes.set_ylim(shares.shape[1] - 0.4, -0.6)
+    per_cent(axes, "x", "share of a clip's frames in which it was found, per cent")
+    axes.set_xlim(-2, 102)
+    legend_beside(axes)
+    write_heading(axes, f"{subject}: what was found in {len(detection)} clips", "A dot is a clip.")
+    return axes
+
+
 def draw_landmarks(frame: np.ndarray, points: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """A copy of a picture with a frame's landmarks drawn over it: left hand green, right red, face blue, body yellow.
+
+    Of the points that no edge joins, only those of the skeleton's selection are drawn: 468 dots would hide the face.
 
     Args:
         frame: uint8 [height, width, 3], RGB.
@@ -291,22 +218,21 @@ def draw_landmarks(frame: np.ndarray, points: np.ndarray, skeleton: Skeleton) ->
             colour = colours.get(end, (200, 200, 200))
             cv2.line(picture, tuple(map(int, places[start])), tuple(map(int, places[end])), colour, thick, cv2.LINE_AA)
     hands = {point for part in skeleton.parts if part.kind == "hand" for point in part.points}
-    for point in np.flatnonzero(found):
-        if int(point) in hands or int(point) not in joined:
-            radius = thick if int(point) in joined else max(1, thick // 2)
-            colour = colours.get(int(point), (200, 200, 200))
-            cv2.circle(picture, tuple(map(int, places[point])), radius, colour, -1, cv2.LINE_AA)
+    lone = (set(skeleton.selection) or set(range(len(points)))) - joined
+    for point in sorted(hands | lone):
+        if found[point]:
+            colour = colours.get(point, (200, 200, 200))
+            cv2.circle(picture, tuple(map(int, places[point])), thick, colour, -1, cv2.LINE_AA)
     return picture
 
 
-def draw_skeletons(points: np.ndarray, skeleton: Skeleton, y_up: bool = False, aspect: float = 1.0) -> list[np.ndarray]:
+def draw_skeletons(points: np.ndarray, skeleton: Skeleton, aspect: float = 1.0) -> list[np.ndarray]:
     """Pictures of landmarks alone, where there is no video: a clip [T, P, C] fitted into a dark square, TILE high.
 
     Args:
-        y_up: the y axis points up (metres in a room) and not down (pictures).
         aspect: width of a unit of x by that of y (a picture's width / height where x and y are shares of it).
     """
-    plane = points[..., :2].astype(np.float64) * (aspect, -1 if y_up else 1)
+    plane = points[..., :2].astype(np.float64) * (aspect, 1)
     dark = np.full((TILE, TILE, 3), 34, np.uint8)
     if not np.isfinite(plane).all(axis=-1).any():
         return [dark.copy() for _ in plane]
@@ -346,10 +272,6 @@ def contact_sheet(
     return axes
 
 
-def _bar_texts(axes: Axes, bars, texts: list[str]) -> None:
-    axes.bar_label(bars, texts, padding=4, fontsize=8, color="#444444")
-
-
 def _fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     scale = min(height / picture.shape[0], width / picture.shape[1])
     small = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
@@ -362,15 +284,3 @@ def _fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _part_colour(part) -> tuple[int, int, int]:
     return _PART_COLOURS.get((part.kind, part.side)) or _PART_COLOURS.get((part.kind, None), (200, 200, 200))
-
-
-def _wilson(share: pd.Series, n: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """95 % interval of a share by Wilson (1927), per cent."""
-    share, n, z = share.to_numpy(float), n.to_numpy(float), 1.959964
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return 100 * (centre - half), 100 * (centre + half)
-
-
-def _short(name: str, longest: int = 18) -> str:
-    return name if len(str(name)) <= longest else f"{name[: longest - 1]}…"

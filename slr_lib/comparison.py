@@ -16,8 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from slr_lib.baselines import SLOVO, frames_text
-from slr_lib.charts import BLUE, GREY, RED, RUNS, STYLE, legend_beside, new_axes, per_cent, write_heading
+from slr_lib.charts import BLUE, GREY, RED, STYLE, legend_beside, new_axes, per_cent, write_heading
 from slr_lib.errors import InputError
+from slr_lib.result_charts import RUNS
 
 # kind of figure -> how its bar looks, and the words for it in the legend
 KINDS = {
@@ -89,7 +90,7 @@ def accuracy_by_size(rows: pd.DataFrame, signs: int) -> Axes:
 def accuracy_by_frames(rows: pd.DataFrame, signs: int) -> Axes:
     """Mean accuracy on Slovo against the frames that a model sees; rows of baselines.slovo_table.
 
-    The picked model of this project, which states no number of frames, is a level line with its interval.
+    The headline model of this project, which states no number of frames, is a level line with its interval.
 
     Raises:
         InputError: a row was not measured on Slovo's own clips at this class count.
@@ -105,7 +106,7 @@ def accuracy_by_frames(rows: pd.DataFrame, signs: int) -> Axes:
         axes.plot(x, y, marker + line, color=colour, markersize=8, label=family)
     above, below = (0, 10), (0, -11)
     _point_texts(axes, placed, "frames", {"MViTv2": above, "Swin": above, "S3D": (9, -8), "ResNet-I3D": below})
-    for row in rows[rows["frames"].isna() & rows["picked"]].itertuples():
+    for row in rows[rows["frames"].isna() & rows["headline"]].itertuples():
         line = axes.axhline(float(row.mean_accuracy), color=BLUE, linewidth=1.2)
         line.set_label(textwrap.fill(f"{row.label}: all frames of a clip", 26))
         if pd.notna(row.mean_accuracy_low):
@@ -187,8 +188,8 @@ def own_results(measured: pd.DataFrame, published: pd.DataFrame | None = None) -
 
 
 def _own_rows(measured: pd.DataFrame) -> pd.DataFrame:
-    """A row for every model, and one for the picked model on signers that training never saw."""
-    picked = measured["headline"].map({True: "\n(picked by validation)", False: ""})
+    """A row for every model, and one for the headline model on signers that training never saw."""
+    picked = measured["headline"].map({True: "\n(headline)", False: ""})
     rows = measured.assign(
         label=measured["model"].map(RUNS) + picked,
         kind=measured["synthetic"].map({True: "synthetic", False: "measured"}),
@@ -196,7 +197,7 @@ def _own_rows(measured: pd.DataFrame) -> pd.DataFrame:
     unseen = rows[rows["headline"] & rows["unseen_mean_accuracy"].notna()]
     figures = ("mean_accuracy", "mean_accuracy_low", "mean_accuracy_high", "top1", "top5")
     unseen = unseen.assign(**{name: unseen[f"unseen_{name}"] for name in figures})
-    unseen["label"] = "picked, on the test clips\nof unseen signers alone"
+    unseen["label"] = "headline, on the test clips\nof unseen signers alone"
     return pd.concat([rows, unseen], ignore_index=True)
 
 
@@ -242,7 +243,7 @@ def _families(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 def _point_texts(axes: Axes, rows: pd.DataFrame, column: str, shifts: dict[str, tuple[int, int]]) -> None:
     """Name the points; `shifts`: family -> where its texts stand from the point, in points (default: to the right)."""
     texts = frames_text(rows).where(rows["kind"] == "published", rows["label"].str.split(", ").str[-1])
-    texts = texts.str.replace(" (picked by validation)", ", picked")
+    texts = texts.str.replace(" (headline)", ", headline")
     used: list[tuple[float, float, int]] = []
     for row, text in sorted(zip(rows.itertuples(), texts), key=lambda pair: -pair[0].mean_accuracy):
         x, y = float(getattr(row, column)), float(row.mean_accuracy)

@@ -74,7 +74,7 @@ def write_results(reports: Path, class_counts=(10, 20), folds=("0",), validation
     _json(reports / "evaluate" / "metrics.json", make_metrics(class_counts, unseen))
     for signs in class_counts:
         for name, table in make_tables(signs, signers).items():
-            folder = reports / "evaluate" / f"{signs}_signs"
+            folder = reports / "evaluate" / "tables" / f"{signs}_signs"
             folder.mkdir(parents=True, exist_ok=True)
             table.to_csv(folder / f"{name}.csv", index=False)
         for place, fold in enumerate(folds):
