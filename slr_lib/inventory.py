@@ -38,7 +38,7 @@ def record(
         "rejects": len(rejects),
         "signs_that_lost_their_training_clips": len(lost),
         "lost_signs": list(lost),
-        "extra_columns": [name for name in index if name not in COLUMNS],
+        "extra_columns": [name for name in index if name not in (*COLUMNS, "height", "width")],
         **(further or {}),
     }
     write_index(index, data_set)

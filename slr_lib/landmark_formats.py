@@ -143,7 +143,7 @@ def _parquet_points(path: Path, times: str | None) -> tuple[np.ndarray, np.ndarr
 
     columns = ["frame", "type", "landmark_index", "x", "y", "z", *([times] if times else [])]
     try:
-        table = pa.parquet.read_table(path).to_pandas()
+        table = pa.parquet.read_table(path, partitioning=None).to_pandas()
     except (pa.ArrowException, OSError) as error:
         raise Unusable(f"it is no parquet file ({_short(error)})") from error
     lacking = [name for name in columns if name not in table]

@@ -193,7 +193,8 @@ def write_yaml(project: Path, **keys) -> None:
 
 def test_the_stage_writes_index_signs_rejects_and_counts_and_the_same_bytes_again(project, capsys):
     rows = [*ROWS, "e\tпривет\tu1\t1\t1\t5\tTrue\t\t"]
-    make_folder(project / "clips", rows, videos=["train/a.mp4", "test/b.mp4", "test/d.mp4", "test/lost.mp4"])
+    rows = [f"{row}\tgay" for row in rows]
+    make_folder(project / "clips", rows, f"{HEADER}\tmood", ["train/a.mp4", "test/b.mp4", "test/d.mp4", "test/lost.mp4"])
     write_yaml(project)
     assert corpus.main(["--dataset", "mine"]) == 0
     line = capsys.readouterr().out
@@ -204,6 +205,7 @@ def test_the_stage_writes_index_signs_rejects_and_counts_and_the_same_bytes_agai
     assert list(index["frames"]) == [66, 40, 30] and list(index["begin"]) == ["", 0, ""]
     assert read_signs(chosen) == ["привет", "дом родной"], "a sign that lost its training clips keeps its place"
     metrics = json.loads((chosen.reports("corpus") / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["extra_columns"] == ["mood"] and list(index["mood"]) == ["gay"] * 3
     assert metrics["clips"] == 3 and metrics["rejects"] == 3 and metrics["lost_signs"] == ["дом родной"]
     rejects = pd.read_csv(chosen.reports("corpus") / "rejects.csv")
     assert list(rejects["clip"]) == ["c", "e", "lost"]
