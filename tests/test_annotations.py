@@ -194,7 +194,8 @@ def write_yaml(project: Path, **keys) -> None:
 def test_the_stage_writes_index_signs_rejects_and_counts_and_the_same_bytes_again(project, capsys):
     rows = [*ROWS, "e\tпривет\tu1\t1\t1\t5\tTrue\t\t"]
     rows = [f"{row}\tgay" for row in rows]
-    make_folder(project / "clips", rows, f"{HEADER}\tmood", ["train/a.mp4", "test/b.mp4", "test/d.mp4", "test/lost.mp4"])
+    videos = ["train/a.mp4", "test/b.mp4", "test/d.mp4", "test/lost.mp4"]
+    make_folder(project / "clips", rows, f"{HEADER}\tmood", videos)
     write_yaml(project)
     assert corpus.main(["--dataset", "mine"]) == 0
     line = capsys.readouterr().out
