@@ -33,11 +33,11 @@ def variables(data_set: DataSet, definition: str) -> dict:
     from slr_lib.annotations import count_folds
 
     videos, drawn = data_set.kind == "videos", data_set.demo is not None
-    skeleton = data_set.skeleton if data_set.skeleton.endswith((".yaml", ".yml")) else "slr_lib/skeleton.py"
+    described = data_set.skeleton.endswith((".yaml", ".yml"))
     return {
         "name": data_set.name,
         "definition": definition,
-        "skeleton": skeleton,
+        "skeleton": data_set.skeleton if described else "slr_lib/skeleton.py",
         "source": _relative(data_set.root),
         "class_counts": list(data_set.class_counts),
         "folds": [str(fold) for fold in range(count_folds(data_set))],
@@ -112,7 +112,8 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 1
-    command = ["dvc", *(options.dvc or ["repro"])]
+    # by its module, so that it is found where the environment is not activated
+    command = [sys.executable, "-m", "dvc", *(options.dvc or ["repro"])]
     status = subprocess.run(command, cwd=folder, env=_environment(project), check=False).returncode
     if status == 0 and not options.dvc:
         print("\n" + metrics_table(data_set))
@@ -123,7 +124,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _environment(project: Path) -> dict:
     # relative paths in a data set's YAML start at the project, in a workspace too
     shared = os.environ.get("SLR_SHARED")
-    return {**os.environ, **({"SLR_SHARED": str((project / shared).resolve())} if shared else {})}
+    # the stages' `python` is this one, whether or not the environment is activated
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PATH": path, **({"SLR_SHARED": str((project / shared).resolve())} if shared else {})}
 
 
 def _read_yaml(path: Path) -> dict:

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -216,7 +217,7 @@ def test_a_data_set_gets_a_workspace_and_leaves_the_committed_lock_alone(project
     folder = pipeline.workspace(load_data_set(definition), definition)
     assert folder == project / ".workspaces" / "mine"
     assert {path: path.read_bytes() for path in before} == before
-    listing = ["dvc", "stage", "list", "--name-only"]
+    listing = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
     stages = subprocess.run(listing, cwd=folder, capture_output=True, text=True, check=True)
     assert stages.stdout.split() == [
         "corpus_on_disk@mine", "extract_landmarks@mine", "prepare_clips", "train@3-0",
@@ -244,7 +245,7 @@ def test_a_faulty_data_set_file_is_named_with_its_key(project, text, sentence):
     with pytest.raises(InputError, match=re.escape(sentence)) as error:
         load_data_set(path)
     assert "faulty.yaml" in str(error.value)
-    command = ["python", "-m", "slr_lib.pipeline", "--dataset", str(path)]
+    command = [sys.executable, "-m", "slr_lib.pipeline", "--dataset", str(path)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1 and result.stderr.count("\n") == 1 and "Traceback" not in result.stderr
 
