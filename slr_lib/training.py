@@ -1,0 +1,273 @@
+"""Training of a recogniser: clips and settings in, a checkpoint out; resumable after a kill.
+
+A run killed and started again ends in the very bytes of a run that was not: every epoch's seeds come from (seed,
+epoch), and the state for resuming is written whole after each epoch. It lies beside the checkpoint to come, in
+`<name>.state/`, serves only a run with its fingerprint (settings, model, clips, code), and goes at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import lightning.pytorch as lightning
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
+
+from slr_lib.checkpoint import Checkpoint, carry_weights, load_checkpoint, save_checkpoint
+from slr_lib.errors import InputError
+from slr_lib.fitting import CURVES, Fitting, ProgressBar, TrainSettings
+from slr_lib.model import ModelConfig, build, count_parameters
+from slr_lib.skeleton import Skeleton
+
+# modules that decide about the outcome of a training: their source is part of the fingerprint
+_CODE = ("augment", "batches", "clips", "fitting", "geometry", "layers", "losses", "metrics", "model", "training")
+STATE = "state.ckpt"
+
+
+class Clips(Protocol):
+    """What training asks of slr_lib.batches.ClipBatches.
+
+    train_batches: the epoch's batches, in number the same in every epoch, decided by the clips' seed and the epoch
+    alone; val_batches: those of the validation part, or None. fingerprint: of all that decides about the batches.
+    """
+
+    glosses: tuple[str, ...]
+    skeleton: Skeleton
+    statistics: dict
+    settings: dict
+    data_set: str
+    fingerprint: str
+
+    def train_batches(self, epoch: int) -> Iterable: ...
+
+    def val_batches(self) -> Iterable | None: ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Outcome of `train`.
+
+    metrics: epoch (of the weights kept), picked_by (`validation` or `last epoch`), parameters, carried_signs (whose
+    rows came from the start), and val_loss, val_top1, val_mean_accuracy (per cent) where there is a validation part.
+    curves: a row an epoch. seconds, clips_per_second: of this process alone; no part of any output file.
+    """
+
+    metrics: dict
+    curves: pd.DataFrame
+    seconds: float
+    clips_per_second: float
+
+
+def train(
+    clips: Clips,
+    settings: TrainSettings,
+    checkpoint: str | os.PathLike,
+    curves: str | os.PathLike | None = None,
+    config: ModelConfig | None = None,
+    start: str | os.PathLike | None = None,
+    progress: bool = True,
+) -> Trained:
+    """Train, and write the checkpoint and the curves.
+
+    The weights kept are those of the epoch with the best mean accuracy on the validation part; where there is none,
+    those of the last epoch, and the outcome says so.
+
+    Args:
+        clips: batches; checkpoint: file to write; curves: tab-separated file to write after every epoch (CURVES).
+        config: of the model; None takes the start's, or the defaults for the clips' skeleton. Dropout and drop-path are
+        the settings' in any case.
+        start: checkpoint to continue from, its heads re-made where the signs differ.
+        progress: show a bar.
+
+    Raises:
+        InputError: the start is absent, damaged or of another shape.
+    """
+    target = Path(checkpoint)
+    began = load_checkpoint(start) if start is not None else None
+    if began is not None and config is None:
+        config = replace(began.config, signs=len(clips.glosses))
+    if config is None:
+        config = ModelConfig.for_skeleton(clips.skeleton, signs=len(clips.glosses))
+    config = replace(config, dropout=settings.dropout, drop_path=settings.drop_path, head_dropout=settings.head_dropout)
+    if config.signs != len(clips.glosses) or config.points != len(clips.skeleton.points):
+        raise InputError(f"{target}: a model of {config.signs} signs and {config.points} points, but clips of "
+                         f"{len(clips.glosses)} and {len(clips.skeleton.points)}; leave the sizes to the clips.")
+    model = build(config, settings.seed)
+    carried = carry_weights(began, model, clips.glosses, start) if began is not None else 0
+
+    source = _sha256(start) if start is not None else None
+    state = _StateFile(target, fingerprint(clips, settings, config, source))
+    validation = clips.val_batches()
+    fitting = Fitting(model, settings, steps=len(clips.train_batches(0)), state=state.read())
+    callbacks = [state, _CurvesFile(curves)] + ([ProgressBar(target.stem)] if progress else [])
+    seconds = time.perf_counter()
+    with _quiet(), _deterministic():
+        trainer = lightning.Trainer(
+            max_epochs=settings.epochs - fitting.first_epoch, accelerator="auto", devices=1,
+            precision=_precision(settings.precision), deterministic=True, callbacks=callbacks, logger=False,
+            enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+        )
+        trainer.fit(
+            fitting, _Batches(lambda: clips.train_batches(fitting.epoch), fitting.steps),
+            _Batches(clips.val_batches, len(validation)) if validation is not None else None,
+        )
+    seconds = time.perf_counter() - seconds
+
+    rows = _table(fitting.curves)
+    _write_curves(rows, curves)
+    metrics = _metrics(fitting, rows, count_parameters(model), carried)
+    save_checkpoint(target, Checkpoint(
+        weights=fitting.best["weights"], config=config, glosses=tuple(clips.glosses), skeleton=clips.skeleton,
+        statistics=clips.statistics, clips=clips.settings, data_set=clips.data_set, epoch=fitting.best["epoch"],
+        metrics=metrics, training={"settings": asdict(settings), "start_sha256": source},
+    ))
+    state.remove()
+    return Trained(metrics, rows, seconds, fitting.clips_seen / max(seconds, 1e-9))
+
+
+def fingerprint(clips: Clips, settings: TrainSettings, config: ModelConfig, start: str | None) -> str:
+    """Hash of all that decides about a training's outcome: clips, settings, model, start, code and torch."""
+    versions = [torch.__version__, lightning.__version__]
+    described = [clips.fingerprint, asdict(settings), config.as_plain(), start, versions]
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name in _CODE:
+        spec = importlib.util.find_spec(f"slr_lib.{name}")
+        digest.update(Path(spec.origin).read_bytes() if spec else b"")
+    return digest.hexdigest()
+
+
+class _Batches:
+    """Batches as an iterable with a length and no more (Lightning takes a list for several loaders), asked for when an
+    epoch begins.
+
+    Args:
+        make: gives the batches; count: how many.
+    """
+
+    def __init__(self, make: Callable[[], Iterable], count: int):
+        self.make, self.count = make, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator:
+        yield from self.make()
+
+
+class _StateFile(CheckpointCallback):
+    """Writes the fitting's state after each epoch, and reads the one that an earlier process of this run left.
+
+    A checkpoint callback, because Lightning runs these after the module's own end of the epoch.
+    """
+
+    def __init__(self, target: Path, fingerprint: str):
+        self.folder = target.with_suffix(".state")
+        self.mark = self.folder / "fingerprint"
+        self.path = self.folder / STATE
+        self.fingerprint = fingerprint
+        if self.folder.exists() and not (self.mark.is_file() and self.mark.read_text() == fingerprint):
+            shutil.rmtree(self.folder)
+
+    def read(self) -> dict | None:
+        if not self.path.is_file():
+            return None
+        return torch.load(self.path, map_location="cpu", weights_only=True)
+
+    def on_train_epoch_end(self, trainer, module) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.mark.write_text(self.fingerprint)
+        draft = self.folder / f".{STATE}.part"
+        with draft.open("wb") as file:
+            torch.save(module.state(), file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.path)
+
+    def remove(self) -> None:
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+
+class _CurvesFile(CheckpointCallback):
+    """Writes the curves after each epoch, so that they can be watched."""
+
+    def __init__(self, path: str | os.PathLike | None):
+        self.path = path
+
+    def on_train_epoch_end(self, trainer, module) -> None:
+        _write_curves(_table(module.curves), self.path)
+
+
+def _table(rows: list[dict]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(CURVES))
+
+
+def _write_curves(rows: pd.DataFrame, path: str | os.PathLike | None) -> None:
+    if path is None:
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.part")
+    rows.to_csv(draft, sep="\t", index=False, float_format="%.6g")
+    draft.replace(target)
+
+
+def _metrics(fitting: Fitting, rows: pd.DataFrame, parameters: int, carried: int) -> dict:
+    kept = rows.iloc[fitting.best["epoch"]]
+    validated = bool(rows["val_loss"].notna().any())
+    figures = {name: float(kept[name]) for name in ("val_loss", "val_top1", "val_mean_accuracy")} if validated else {}
+    return {"epoch": fitting.best["epoch"], "picked_by": "validation" if validated else "last epoch",
+            "parameters": parameters, "carried_signs": carried, **figures}
+
+
+def _precision(wanted: str) -> str:
+    """Lightning's name; `auto` is bf16 where it is computed in hardware and not emulated."""
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            hardware = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        wanted = "bf16" if hardware else "32"
+    return {"bf16": "bf16-mixed", "32": "32-true"}[wanted]
+
+
+def _sha256(path: str | os.PathLike) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's notes on hardware, its advice on data loaders' workers and its tips."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Leave torch's switch and the random state of the caller as they were."""
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before)
