@@ -63,7 +63,7 @@ class Recording:
 def draw_corpus(folder: str | Path, *, signs: int = 20, signers: int = 8, test_signers: int = 2, takes: int = 1,
                 height: int = 256, fps: float = 15.0, seed: int = 0, workers: int | None = None,
                 progress: bool = True) -> int:
-    """Draw `signs` signs and no_event by `signers` signers, `takes` times each; the last `test_signers` are for the test.
+    """Draw `signs` signs and no_event by `signers` signers, `takes` times each; the last `test_signers` are the test.
 
     Writes annotations.csv (tab-separated, Slovo's columns), train/<id>.mp4, test/<id>.mp4 and truth/<id>.npz: points
     float32 [T, 543, 3] in MediaPipe Holistic's order and coordinates (NaN outside the picture), hand_visible bool

@@ -22,9 +22,7 @@ def draw_frames(body: Body, pose: Pose, signer: Signer, camera: Camera) -> Itera
     """Yield T frames uint8 [H, W, 3], RGB."""
     picture, torso, folds = draw_scenery(signer, camera)
     head = Head(signer, camera)
-    skin = np.float32(signer.skin) * signer.brightness
-    cloth = np.float32(signer.cloth) * signer.brightness
-    palette = np.stack([skin, cloth, np.minimum(skin * 1.10 + np.float32([8, 2, 4]), 250)]).astype(np.float32)
+    palette = _palette(signer)
     limbs = []
     for side in (0, 1):
         arms, hands = arm_capsules(body, side, signer, camera), hand_capsules(body, side, signer, camera)
@@ -43,6 +41,16 @@ def draw_frames(body: Body, pose: Pose, signer: Signer, camera: Camera) -> Itera
             lay(canvas, depth, layer)
         canvas += noises[frame % _NOISES]
         yield cv2.convertScaleAbs(np.maximum(canvas, 0, out=canvas))
+
+
+def _palette(signer: Signer) -> np.ndarray:
+    """Colours of skin, sleeve, fingertip, palm and nail, float32 [5, 3]; dark skin is lighter on the palm."""
+    skin = np.float32(signer.skin)
+    palm = skin + (np.float32([238, 190, 164]) - skin) * 0.42
+    second = {"stripes": 0.32, "checks": 0.20, "dots": 0.12}.get(signer.pattern, 0.0)
+    sleeve = np.float32(signer.cloth) * (1 - second) + np.float32(signer.second_cloth) * second
+    nail = np.minimum(palm * 1.06 + np.float32([8, 0, 2]), 250)
+    return np.stack([skin, sleeve, skin, palm, nail]).astype(np.float32) * np.float32(signer.brightness)
 
 
 class _Limb:

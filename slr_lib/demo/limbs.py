@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 
 import cv2
@@ -13,7 +13,10 @@ from slr_lib.demo.figure import Body
 from slr_lib.demo.signers import Signer
 
 LIGHT = np.float32([-0.42, -0.55, -0.72])  # towards the light, unit length
-_SKIN, _CLOTH, _NAIL = 0, 1, 2
+_SKIN, _CLOTH, _FINGERTIP, _PALM_SKIN, _NAIL = range(5)  # rows of the palette; the first three also materials
+_FLATNESS = 0.62  # of the palm: without it each of its capsules would look like a bone
+_HALFWAY = LIGHT + np.float32([0, 0, -1])  # between the light and the eye: where skin shines
+_HALFWAY /= np.linalg.norm(_HALFWAY)
 
 # A hand's capsules: first joint, second joint, and the radii at both in hand lengths. The palm is filled by five
 # capsules from wrist to knuckles, two across, and the thumb's ball.
@@ -31,8 +34,9 @@ _THINNEST = 1.55  # pixels: fingers under three pixels wide are lost on MediaPip
 
 @dataclass(frozen=True)
 class Capsules:
-    """K tapered capsules in pixels: ends [K, 3] (x, y, depth), radii [K], material [K], and for nails the direction
-    out of the back of the finger [K, 3] (zero: no nail)."""
+    """K tapered capsules in pixels: ends [K, 3] (x, y, depth), radii [K], material [K]; the direction out of the back
+    of the hand or finger [K, 3] (zero on arms); how far it is part of a flat surface, 0..1 [K]; and whether the second
+    end is cut flat, as a sleeve's, or round [K]."""
 
     start: np.ndarray
     end: np.ndarray
@@ -40,10 +44,8 @@ class Capsules:
     end_radius: np.ndarray
     material: np.ndarray
     back: np.ndarray
-
-    def joined(self, other: Capsules) -> Capsules:
-        """Both sets as one."""
-        return Capsules(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
+    flatness: np.ndarray
+    cut: np.ndarray
 
 
 def hand_capsules(body: Body, hand: int, signer: Signer, camera: Camera) -> list[Capsules]:
@@ -56,11 +58,13 @@ def hand_capsules(body: Body, hand: int, signer: Signer, camera: Camera) -> list
     size = unit * camera.magnification(joints[..., 2])
     start_radius = np.maximum(size[:, first] * table[:, 2], _THINNEST).astype(np.float32)
     end_radius = np.maximum(size[:, second] * table[:, 3], _THINNEST).astype(np.float32)
-    back = np.zeros((len(points), len(table), 3), np.float32)
-    for index in _TIPS:
-        back[:, index] = _nail_direction(joints, int(second[index]), body.normals[:, hand])
-    material = np.zeros(len(table), np.int64)
-    return [Capsules(points[t, first], points[t, second], start_radius[t], end_radius[t], material, back[t])
+    back = _back_directions(joints, first, second, body.normals[:, hand])
+    material = np.full(len(table), _SKIN)
+    material[list(_TIPS)] = _FINGERTIP
+    flatness = np.where(np.arange(len(table)) < len(_PALM), _FLATNESS, 0).astype(np.float32)
+    cut = np.zeros(len(table), bool)
+    return [Capsules(points[t, first], points[t, second], start_radius[t], end_radius[t], material, back[t],
+                     flatness, cut)
             for t in range(len(points))]
 
 
@@ -69,7 +73,7 @@ def arm_capsules(body: Body, arm: int, signer: Signer, camera: Camera) -> list[C
     shoulder, elbow, wrist = body.shoulders[:, arm], body.elbows[:, arm], body.wrists[:, arm]
     girth, sleeve = signer.girth, signer.sleeve
     cuts = sorted({0.0, 1.0, 2.0, min(sleeve, 1.96)})
-    radius = np.array([0.255, 0.185, 0.115]) * girth
+    radius = np.array([0.205, 0.165, 0.105]) * girth
     parts = []
     for a, b in pairwise(cuts):
         clothed = b <= sleeve + 1e-9
@@ -80,25 +84,29 @@ def arm_capsules(body: Body, arm: int, signer: Signer, camera: Camera) -> list[C
             joints = (shoulder, elbow, wrist)
             point = joints[low] * (1 - share) + joints[low + 1] * share
             thick = radius[low] * (1 - share) + radius[low + 1] * share
-            row.append((point, thick * (1.13 if clothed else 0.94)))
+            row.append((point, thick * (1.16 if clothed else 0.96)))
         parts.append((*row, _CLOTH if clothed else _SKIN))
     starts, ends = (np.stack([part[i][0] for part in parts], 1) for i in (0, 1))
     start_radius = np.array([part[0][1] for part in parts]) * camera.scale * camera.magnification(starts[..., 2])
     end_radius = np.array([part[1][1] for part in parts]) * camera.scale * camera.magnification(ends[..., 2])
     material = np.array([part[2] for part in parts])
     start, end = camera.project(starts), camera.project(ends)
-    back = np.zeros((len(parts), 3), np.float32)
-    return [Capsules(start[t], end[t], np.float32(start_radius[t]), np.float32(end_radius[t]), material, back)
+    back, flatness = np.zeros((len(parts), 3), np.float32), np.zeros(len(parts), np.float32)
+    # the sleeve ends where the next part is skin; the elbow is round
+    cut = np.append((material[:-1] == _CLOTH) & (material[1:] == _SKIN), False)
+    return [Capsules(start[t], end[t], np.float32(start_radius[t]), np.float32(end_radius[t]), material, back,
+                     flatness, cut)
             for t in range(len(start))]
 
 
-def _nail_direction(joints: np.ndarray, tip: int, normal: np.ndarray) -> np.ndarray:
-    """Out of the back of a fingertip [T, 3]: across its last bone, away from the side to which the finger bends."""
-    bone = _unit(joints[:, tip] - joints[:, tip - 1])
-    along = _unit(joints[:, 9] - joints[:, 0])
-    inward = normal - (normal * bone).sum(-1, keepdims=True) * bone
+def _back_directions(joints: np.ndarray, first: np.ndarray, second: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Out of the back of each bone [T, K, 3]: across it, away from the side to which the fingers bend."""
+    bone = _unit(joints[:, second] - joints[:, first])
+    along = _unit(joints[:, 9] - joints[:, 0])[:, None]
+    inward = normal[:, None] - (normal[:, None] * bone).sum(-1, keepdims=True) * bone
     past_square = np.where((bone * along).sum(-1, keepdims=True) < 0, -1, 1)
-    return (-_unit(inward) * past_square).astype(np.float32)
+    on_palm = np.isin(second, (1, 5, 9, 13, 17))[:, None]
+    return np.where(on_palm, -normal[:, None], -_unit(inward) * past_square).astype(np.float32)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -120,7 +128,7 @@ def draw_capsules(capsules: Capsules, palette: np.ndarray, texture: np.ndarray) 
     """Light K capsules and keep, pixel by pixel, the nearest one; None where all lies outside the picture.
 
     Args:
-        palette: float32 [3, 3], the colours of skin, cloth and nail.
+        palette: float32 [5, 3], the colours of skin, sleeve, fingertip, palm and nail.
         texture: float32 [height, width], a factor on the cloth's colour.
     """
     height, width = texture.shape
@@ -150,17 +158,21 @@ def draw_capsules(capsules: Capsules, palette: np.ndarray, texture: np.ndarray) 
 
 
 def _nearest(capsules: Capsules, low: np.ndarray, high: np.ndarray):
-    """For each capsule and pixel [K, h, w]: place along the axis 0..1, squared distance from it, and the radius there."""
+    """For each capsule and pixel [K, h, w]: place along the axis 0..1, squared distance from it, the radius there."""
     x = np.arange(low[0], high[0], dtype=np.float32)[None] - capsules.start[:, :1]
     y = np.arange(low[1], high[1], dtype=np.float32)[None] - capsules.start[:, 1:2]
     step = capsules.end[:, :2] - capsules.start[:, :2]
     length2 = np.maximum((step * step).sum(-1), 1e-3)[:, None, None]
     dot = (x * step[:, :1])[:, None, :] + (y * step[:, 1:])[:, :, None]
-    along = np.clip(dot * (1 / length2), 0, 1)
+    along = dot * (1 / length2)
+    beyond = [(k, np.maximum(along[k] - 1, 0)) for k in np.flatnonzero(capsules.cut)]
+    np.clip(along, 0, 1, out=along)
     distance2 = (x * x)[:, None, :] + (y * y)[:, :, None]
     distance2 -= along * (2 * dot - along * length2)
     np.maximum(distance2, 0, out=distance2)
     radius = capsules.start_radius[:, None, None] + along * (capsules.end_radius - capsules.start_radius)[:, None, None]
+    for k, excess in beyond:  # a soft edge one pixel wide
+        radius[k] -= np.minimum(excess * np.sqrt(length2[k]), 1) * (radius[k] + 1)
     return along, distance2, radius
 
 
@@ -174,17 +186,27 @@ def _lit(capsules, which, along, distance, radius, low, palette, texture) -> np.
     nx = (x - start[..., 0] - along * step[..., 0]) * scale
     ny = (y - start[..., 1] - along * step[..., 1]) * scale
     nz = -np.sqrt(np.clip(1 - (distance * scale) ** 2, 0.02, 1))
-    shade = 0.50 + 0.56 * np.maximum(nx * LIGHT[0] + ny * LIGHT[1] + nz * LIGHT[2], 0)
-    shade *= 0.80 + 0.20 * -nz
-    material = capsules.material[which]
-    colour = palette[material]
     back = capsules.back[which]
-    nail = (nx * back[..., 0] + ny * back[..., 1] + nz * back[..., 2] > 0.62) & (along > 0.5) & (back[..., 2] != 0)
-    colour = np.where(nail[..., None], palette[_NAIL], colour)
-    shade = np.where(material == _CLOTH, shade * texture, shade)
-    dark = np.clip(1 - shade, 0, 1)[..., None]
-    warm = np.where((material == _CLOTH)[..., None], np.float32(0), dark * np.float32([0.10, -0.02, -0.06]))
-    return colour * (shade[..., None] + warm)
+    # bend the normals of a flat surface towards its own, on the side that the camera sees
+    level = capsules.flatness[which] * np.clip(-3 * back[..., 2], -1, 1)
+    keep = 1 - np.abs(level)
+    nx, ny, nz = keep * nx + level * back[..., 0], keep * ny + level * back[..., 1], keep * nz + level * back[..., 2]
+    length = 1 / np.sqrt(np.maximum(nx * nx + ny * ny + nz * nz, 1e-6))
+    nx, ny, nz = nx * length, ny * length, nz * length
+    shade = 0.46 + 0.62 * np.maximum(nx * LIGHT[0] + ny * LIGHT[1] + nz * LIGHT[2], 0)
+    shade *= 0.76 + 0.24 * -nz
+    material = capsules.material[which]
+    cloth = material == _CLOTH
+    facing = nx * back[..., 0] + ny * back[..., 1] + nz * back[..., 2]
+    colour = palette[material]
+    colour += (palette[_PALM_SKIN] - colour) * np.clip(-1.6 * facing, 0, 1)[..., None]
+    nail = (material == _FINGERTIP) & (facing > 0.62) & (along > 0.5)
+    colour[nail] = palette[_NAIL]
+    shade = np.where(cloth, shade * texture, shade)
+    warm = np.clip(1 - shade, 0, 1)[..., None] * np.float32([0.10, -0.02, -0.06])
+    shine = np.maximum(nx * _HALFWAY[0] + ny * _HALFWAY[1] + nz * _HALFWAY[2], 0) ** 12 * 22
+    bare = ~cloth[..., None]
+    return colour * (shade[..., None] + warm * bare) + shine[..., None] * bare
 
 
 def lay(canvas: np.ndarray, depth: np.ndarray, layer: Layer) -> None:

@@ -86,8 +86,8 @@ def _draw_torso(picture: np.ndarray, signer: Signer, camera: Camera, texture) ->
     height, width = picture.shape[:2]
     girth, wide = signer.girth, signer.shoulder
     second, folds = texture
-    half = np.array([(0.20 * girth, -0.16), (0.30, -0.09), (wide * 0.75, -0.04), (wide + 0.12, 0.05),
-                     (wide + 0.20, 0.24), (wide + 0.10, 0.75), (0.72 * girth, 1.45), (0.74 * girth, 1.9),
+    half = np.array([(0.20 * girth, -0.16), (0.30, -0.09), (wide * 0.80, -0.055), (wide + 0.06, 0.0),
+                     (wide + 0.17, 0.12), (wide + 0.08, 0.70), (0.72 * girth, 1.45), (0.74 * girth, 1.9),
                      (0.84 * girth, signer.torso), (0.86 * girth, signer.torso + 1.5)])
     torso = _mask(np.concatenate([half, half[::-1] * [-1, 1]]), camera, (height, width))
     neck = 0.205 * (0.6 + 0.4 * girth)
