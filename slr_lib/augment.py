@@ -1,0 +1,258 @@
+"""Augmentation of a batch of clips, before its points are divided by statistics: pure, and seeded by a torch.Generator.
+
+Every function takes a padded Batch and returns a new one; none looks at padding, and missing points stay missing.
+Vocabulary of the first places of Kaggle GISLR 2023 (1st: resampling, mirror with side swap, affine, masks; 2nd and
+3rd: exchange of parts between clips of a sign; 8th: parts cut out for a time).
+
+B clips, T frames, P points.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from slr_lib.errors import InputError
+from slr_lib.skeleton import Skeleton
+
+
+class Batch(NamedTuple):
+    """points float32 [B, T, P, 3], zero where missing; mask bool [B, T, P], point seen; frames bool [B, T], no padding,
+    a clip's frames first; times float32 [B, T] seconds; labels int64 [B]."""
+
+    points: Tensor
+    mask: Tensor
+    frames: Tensor
+    times: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """How much of what. Shares and chances lie between 0 and 1; ranges are drawn evenly from [-x, x] unless said.
+
+    tempo: a clip gets 1 / (1 + tempo) to 1 + tempo times its frames (evenly in the logarithm); crop: up to this share
+    is cut off its ends; mirror: chance; scale: of both axes; stretch: of x against y; shear; shift: in units of the
+    body; rotation: in the picture, degrees; turn: about the vertical and the sideways axis, degrees; hide_time: chance
+    to hide a stretch of hide_longest of the frames at most; hide_part: chance to hide one part for part_longest of the
+    frames at most; exchange: chance to take the face from another clip of the sign; noise: of each coordinate.
+    """
+
+    tempo: float = 0.0
+    crop: float = 0.0
+    mirror: float = 0.0
+    scale: float = 0.0
+    stretch: float = 0.0
+    shear: float = 0.0
+    shift: float = 0.0
+    rotation: float = 0.0
+    turn: float = 0.0
+    hide_time: float = 0.0
+    hide_longest: float = 0.4
+    hide_part: float = 0.0
+    part_longest: float = 0.5
+    exchange: float = 0.0
+    noise: float = 0.0
+
+
+STRENGTHS = {
+    "none": AugmentSettings(),
+    "weak": AugmentSettings(tempo=0.2, crop=0.05, mirror=0.5, scale=0.1, stretch=0.1, shear=0.05, shift=0.1, rotation=8,
+                            turn=5, hide_time=0.2, hide_longest=0.2, hide_part=0.1, part_longest=0.3, noise=0.002),
+    "strong": AugmentSettings(tempo=0.5, crop=0.1, mirror=0.5, scale=0.2, stretch=0.25, shear=0.15, shift=0.25,
+                              rotation=20, turn=15, hide_time=0.5, hide_longest=0.4, hide_part=0.3, part_longest=0.6,
+                              exchange=0.25, noise=0.005),
+}
+
+
+def augmentation(strength: str, **values: float) -> AugmentSettings | None:
+    """The settings of a strength, some of them replaced by `values`; None where nothing is to be done.
+
+    Raises:
+        InputError: unknown strength or setting.
+    """
+    if strength not in STRENGTHS:
+        raise InputError(f"augmentation: {strength!r} is none of {', '.join(STRENGTHS)}.")
+    known = vars(STRENGTHS[strength])
+    for name in values:
+        if name not in known:
+            raise InputError(f"augmentation: {name} is none of its settings {', '.join(known)}.")
+    settings = AugmentSettings(**{**vars(STRENGTHS[strength]), **values})
+    return None if settings == STRENGTHS["none"] else settings
+
+
+def augment(batch: Batch, skeleton: Skeleton, settings: AugmentSettings, mirrored: Tensor, generator: Generator,
+            longest: int, partners: Batch | None = None) -> Batch:
+    """All of `settings`, in an order in which nothing undoes another.
+
+    Args:
+        batch: in units of the body, not yet divided by statistics. mirrored: bool [B], clips that may be mirrored.
+        longest: frames that no clip may exceed. partners: for each clip another of its sign, in as many frames.
+    """
+    if partners is not None and settings.exchange:
+        batch = exchange_faces(batch, partners, skeleton, settings.exchange, generator)
+    if settings.tempo or settings.crop:
+        batch = change_tempo(batch, settings.tempo, settings.crop, generator, longest)
+    if settings.mirror:
+        chosen = mirrored & (torch.rand(len(mirrored), generator=generator) < settings.mirror)
+        batch = mirror(batch, skeleton, chosen)
+    if any((settings.scale, settings.stretch, settings.shear, settings.shift, settings.rotation, settings.turn)):
+        batch = move(batch, *_transforms(len(mirrored), settings, generator))
+    if settings.noise:
+        batch = scatter(batch, settings.noise, generator)
+    if settings.hide_time:
+        batch = hide_frames(batch, settings.hide_time, settings.hide_longest, generator)
+    if settings.hide_part:
+        batch = hide_parts(batch, skeleton, settings.hide_part, settings.part_longest, generator)
+    return batch
+
+
+def mirror(batch: Batch, skeleton: Skeleton, chosen: Tensor) -> Batch:
+    """Swap left and right of every part and negate x of the clips `chosen`, bool [B]. Twice restores the batch."""
+    where = chosen.nonzero().squeeze(1)
+    twins = torch.tensor(skeleton.mirror)
+    points, mask = batch.points.clone(), batch.mask.clone()
+    points[where] = batch.points[where].index_select(2, twins).mul_(torch.tensor([-1.0, 1.0, 1.0]))
+    mask[where] = batch.mask[where].index_select(2, twins)
+    return batch._replace(points=points, mask=mask)
+
+
+def change_tempo(batch: Batch, tempo: float, crop: float, generator: Generator, longest: int) -> Batch:
+    """Cut up to `crop` of each clip's length off its ends and resample the rest to between 1 / (1 + tempo) and
+    1 + tempo times as many frames, at most `longest`; times stretch with them, so that a slow clip is a slow sign."""
+    count = len(batch.labels)
+    draws = torch.rand(3, count, generator=generator)
+    frames = batch.frames.sum(1)
+    last = (frames - 1).float()
+    kept = last * (1 - crop * draws[0])
+    start = (last - kept) * draws[1]
+    factor = torch.exp((2 * draws[2] - 1) * math.log1p(tempo))
+    wanted = (kept * factor + 1).round().long().clamp(min=2, max=longest)
+    return resample(batch, start, kept, torch.where(frames > 1, wanted, frames), factor)
+
+
+def resample(batch: Batch, start: Tensor, length: Tensor, frames: Tensor, factor: Tensor) -> Batch:
+    """Clips read anew at evenly spaced places, by linear interpolation.
+
+    Args:
+        start, length: [B] first place and way to the last, in frames of the old clip. frames: int64 [B] of the new one.
+        factor: [B] by which its time is stretched.
+
+    Returns:
+        A batch as long as the longest clip. A point is seen where it was seen in both old frames about it, or in the
+        nearer one alone, whose place it then takes.
+    """
+    new = int(frames.max())
+    steps = torch.arange(new)
+    fresh = steps < frames[:, None]  # B, T
+    places = start[:, None] + length[:, None] * (steps / (frames[:, None] - 1).clamp_min(1)).clamp(max=1)
+    old = batch.frames.sum(1, keepdim=True)
+    places = places.clamp_min(0).minimum((old - 1).float())
+    before = places.floor().long()
+    after = (before + 1).minimum(old - 1)
+    share = places - before
+    rows = torch.arange(len(frames))[:, None] * batch.points.shape[1]
+    left, right = (rows + before).flatten(), (rows + after).flatten()
+    shape = (len(frames), new, batch.mask.shape[2])
+    old_points, old_mask = batch.points.flatten(0, 1).flatten(1), batch.mask.flatten(0, 1)
+    a, b = old_points.index_select(0, left), old_points.index_select(0, right)
+    seen_a, seen_b = old_mask.index_select(0, left).view(shape), old_mask.index_select(0, right).view(shape)
+    points = torch.lerp(a, b, share.view(-1, 1)).view(*shape, 3)
+    mask = torch.where((share < 0.5)[..., None], seen_a, seen_b)
+    # seen in one of the frames alone: the other's place is zero, so that their sum is the place itself
+    alone = (mask & (seen_a != seen_b)).flatten().nonzero().squeeze(1)
+    points.view(-1, 3)[alone] = a.view(-1, 3)[alone] + b.view(-1, 3)[alone]
+    mask &= fresh[..., None]
+    points = _cleared(points, mask)
+    times = batch.times.flatten()
+    times = torch.lerp(times[left], times[right], share.flatten()).view(shape[:2])
+    times = (times - times[:, :1]) * factor[:, None] * fresh
+    return Batch(points, mask, fresh, times, batch.labels)
+
+
+def move(batch: Batch, matrices: Tensor, shifts: Tensor) -> Batch:
+    """Points times matrices [B, 3, 3] (a row vector from the left) plus shifts [B, 3]."""
+    points = torch.baddbmm(shifts[:, None], batch.points.flatten(1, 2), matrices).view(batch.points.shape)
+    return batch._replace(points=_cleared(points, batch.mask))
+
+
+def _transforms(count: int, settings: AugmentSettings, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Random matrices [B, 3, 3] (turn in space, rotation in the picture, shear, stretch, scale) and shifts [B, 3]."""
+    draws = torch.rand(count, 8, generator=generator) * 2 - 1
+    zero, one = torch.zeros(count), torch.ones(count)
+
+    def matrix(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        return torch.stack([torch.stack(row, 1) for row in rows], 1)
+
+    roll, yaw, pitch = (draws[:, i] * math.radians(most) for i, most in
+                        enumerate((settings.rotation, settings.turn, settings.turn)))
+    in_plane = matrix((roll.cos(), roll.sin(), zero), (-roll.sin(), roll.cos(), zero), (zero, zero, one))
+    sideways = matrix((yaw.cos(), zero, -yaw.sin()), (zero, one, zero), (yaw.sin(), zero, yaw.cos()))
+    nod = matrix((one, zero, zero), (zero, pitch.cos(), pitch.sin()), (zero, -pitch.sin(), pitch.cos()))
+    size = torch.exp(draws[:, 3] * math.log1p(settings.scale))
+    half = torch.exp(draws[:, 4] * math.log1p(settings.stretch) / 2)
+    sheared = matrix((size * half, zero, zero), (draws[:, 5] * settings.shear, size / half, zero), (zero, zero, size))
+    shifts = torch.stack((draws[:, 6] * settings.shift, draws[:, 7] * settings.shift, zero), 1)
+    return sideways @ nod @ in_plane @ sheared, shifts
+
+
+def scatter(batch: Batch, noise: float, generator: Generator) -> Batch:
+    """Add normal noise of the spread `noise` to every coordinate. Clips share a pool of it, each from another place:
+    drawing it is most of the cost."""
+    count, size = len(batch.labels), batch.points[0].numel()
+    pool = torch.randn(2 * size, generator=generator).mul_(noise)
+    starts = torch.randint(size, (count,), generator=generator)
+    drawn = pool.unfold(0, size, 1).index_select(0, starts).view(batch.points.shape)
+    return batch._replace(points=_cleared(drawn.add_(batch.points), batch.mask))
+
+
+def hide_frames(batch: Batch, chance: float, longest: float, generator: Generator) -> Batch:
+    """Hide everything in one stretch of some clips. The frames stay frames: nothing was detected in them."""
+    hidden = _stretches(batch, chance, longest, generator)
+    return _hidden(batch, hidden[..., None].expand(batch.mask.shape))
+
+
+def hide_parts(batch: Batch, skeleton: Skeleton, chance: float, longest: float, generator: Generator) -> Batch:
+    """Hide one part of some clips, in one stretch; a clip's only part is never hidden."""
+    if len(skeleton.parts) < 2:
+        return batch
+    members = torch.zeros(len(skeleton.parts), len(skeleton.points), dtype=torch.bool)
+    for number, part in enumerate(skeleton.parts):
+        members[number, list(part.points)] = True
+    chosen = members[torch.randint(len(skeleton.parts), (len(batch.labels),), generator=generator)]  # B, P
+    hidden = _stretches(batch, chance, longest, generator)
+    return _hidden(batch, hidden[..., None] & chosen[:, None])
+
+
+def exchange_faces(batch: Batch, partners: Batch, skeleton: Skeleton, chance: float, generator: Generator) -> Batch:
+    """Give some clips the face of their partners: another signer's mouth and brows, of the same sign."""
+    faces = torch.zeros(len(skeleton.points), dtype=torch.bool)
+    faces[[point for part in skeleton.parts if part.kind == "face" for point in part.points]] = True
+    chosen = torch.rand(len(batch.labels), generator=generator) < chance
+    taken = chosen[:, None, None] & batch.frames[..., None] & faces
+    return batch._replace(points=torch.where(taken[..., None], partners.points, batch.points),
+                          mask=torch.where(taken, partners.mask, batch.mask))
+
+
+def _stretches(batch: Batch, chance: float, longest: float, generator: Generator) -> Tensor:
+    """Bool [B, T]: for some clips one stretch of up to `longest` of their frames."""
+    draws = torch.rand(3, len(batch.labels), 1, generator=generator)
+    frames = batch.frames.sum(1, keepdim=True)
+    length = (frames * longest * draws[0]).round()
+    start = ((frames - length) * draws[1]).round()
+    place = torch.arange(batch.frames.shape[1])
+    return (place >= start) & (place < start + length) & (draws[2] < chance) & batch.frames
+
+
+def _hidden(batch: Batch, hidden: Tensor) -> Batch:
+    mask = batch.mask & ~hidden
+    return batch._replace(points=batch.points * mask.to(batch.points.dtype)[..., None], mask=mask)
+
+
+def _cleared(points: Tensor, mask: Tensor) -> Tensor:
+    """Zero where missing. In place: for tensors just made. (A product is four times as fast as masked_fill here.)"""
+    return points.mul_(mask.to(points.dtype)[..., None])

@@ -1,0 +1,174 @@
+"""Packed clips -> batches: buckets of like length, padded, augmented, normalised.
+
+The same seed and epoch give the same bytes. Nothing depends on which epochs or batches were made before,
+so that a resumed training sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slr_lib.augment import AugmentSettings, Batch, augment
+from slr_lib.clips import Clip
+from slr_lib.errors import InputError
+from slr_lib.packed_clips import PackedClips, Statistics
+from slr_lib.skeleton import Skeleton
+
+MULTIPLE = 8  # frames of a batch: fewer shapes for the compiler and the memory allocator
+_BUCKETS = 16  # batches whose clips are sorted by length among themselves
+
+__all__ = ["Batch", "ClipBatches", "collate"]
+
+
+class ClipBatches:
+    """The batches of some clips; iterating runs over `epoch` (0 at first), `of_epoch` over any.
+
+    Args:
+        packed: the clips. rows: their numbers in the packed table. labels: a class for each row.
+        statistics: of the training part. skeleton: the selected one, of the packed points.
+        batch_size: clips of a batch (the last of an epoch may have fewer). max_frames: longer clips are thinned out
+        evenly to as many.
+        augmentation: None for validation and test; then clips are not mixed either, and every one comes.
+        no_mirror: classes that are never mirrored.
+        shuffle: mix the clips anew every epoch; by default where there is augmentation.
+        rank, ranks: this process's share of every epoch's batches (DDP); all processes get as many.
+
+    Raises:
+        InputError: no clip, or the skeleton has another number of points than the clips.
+    """
+
+    def __init__(self, packed: PackedClips, rows: Sequence[int], labels: Sequence[int], statistics: Statistics,
+                 skeleton: Skeleton, batch_size: int, max_frames: int = 128,
+                 augmentation: AugmentSettings | None = None, no_mirror: Sequence[int] = (), seed: int = 0,
+                 shuffle: bool | None = None, rank: int = 0, ranks: int = 1):
+        self.packed, self.skeleton = packed, skeleton
+        self.rows, self.labels = np.asarray(rows, np.int64), np.asarray(labels, np.int64)
+        if not len(self.rows):
+            raise InputError(f"{packed.folder}: no clip for these batches; check the split and the number of signs.")
+        if packed.points.shape[1] != len(skeleton.points):
+            raise InputError(f"{packed.folder}: clips of {packed.points.shape[1]} points, the skeleton {skeleton.name} "
+                             f"has {len(skeleton.points)}; run the stage prepare_clips again.")
+        self.mean, self.std = torch.from_numpy(statistics.mean), torch.from_numpy(statistics.std)
+        self.batch_size, self.max_frames, self.augmentation = batch_size, max_frames, augmentation
+        self.shuffle = augmentation is not None if shuffle is None else shuffle
+        self.seed, self.rank, self.ranks, self.epoch = seed, rank, ranks, 0
+        self._order: tuple[int, list[np.ndarray]] | None = None
+        self.lengths = np.minimum(packed.frames[self.rows], max_frames)
+        self.mirrored = ~np.isin(self.labels, np.asarray(no_mirror, np.int64))
+        # clips of a sign, one behind the other, to draw partners from
+        self.by_sign = np.argsort(self.labels, kind="stable")
+        self.sign_first = np.searchsorted(self.labels[self.by_sign], self.labels)
+        self.sign_count = np.bincount(self.labels)[self.labels]
+
+    def __len__(self) -> int:
+        """Batches of an epoch, on each rank."""
+        return math.ceil(math.ceil(len(self.rows) / self.batch_size) / self.ranks)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.of_epoch(self.epoch)
+
+    def __getitem__(self, number: int) -> Batch:
+        """Batch of the current epoch: so a DataLoader(batch_size=None, num_workers=...) may spread them over processes.
+
+        Raises IndexError beyond the last.
+        """
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        return next(self.of_epoch(self.epoch, number))
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch that iterating runs over from now on."""
+        self.epoch = epoch
+
+    def of_epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from the number `start` on."""
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, self.order(epoch)
+        order = self._order[1]
+        for number in range(start, len(self)):
+            place = (number * self.ranks + self.rank) % len(order)  # ranks without a last batch repeat one
+            yield self.batch(order[place], epoch, place)
+
+    def order(self, epoch: int) -> list[np.ndarray]:
+        """Places (in `rows`) of the clips of every batch of an epoch, over all ranks."""
+        count, size = len(self.rows), self.batch_size
+        if not self.shuffle:
+            places = np.argsort(self.lengths, kind="stable")
+            return [places[i : i + size] for i in range(0, count, size)]
+        random = np.random.default_rng((self.seed, epoch))
+        places = random.permutation(count)
+        group = np.arange(count) // (size * _BUCKETS)
+        places = places[np.lexsort((self.lengths[places], group))]
+        batches = [places[i : i + size] for i in range(0, count, size)]
+        return [batches[i] for i in random.permutation(len(batches))]
+
+    def batch(self, places: np.ndarray, epoch: int = 0, number: int = 0) -> Batch:
+        """The clips at some places of `rows`, augmented by the seed of (seed, epoch, number)."""
+        lengths = self.lengths[places]
+        made = self._read(places, lengths)
+        if self.augmentation is not None:
+            seed = np.random.SeedSequence((self.seed, epoch, number)).generate_state(2, np.uint64)
+            generator = torch.Generator().manual_seed(int(seed[0] >> np.uint64(1)))
+            partners = None
+            if self.augmentation.exchange and any(part.kind == "face" for part in self.skeleton.parts):
+                drawn = np.random.default_rng(int(seed[1])).integers(self.sign_count[places])
+                partners = self._read(self.by_sign[self.sign_first[places] + drawn], lengths)
+            mirrored = torch.from_numpy(self.mirrored[places])
+            made = augment(made, self.skeleton, self.augmentation, mirrored, generator, self.max_frames, partners)
+        return _normalised(_padded(made), self.mean, self.std)
+
+    def _read(self, places: np.ndarray, lengths: np.ndarray) -> Batch:
+        """Clips thinned out or stretched, by the nearest frame, to `lengths`."""
+        rows = self.rows[places]
+        frame, frames = _nearest(self.packed.frames[rows], lengths)
+        at = self.packed.first[rows][:, None] + frame
+        points = torch.from_numpy(self.packed.points[at]).float()
+        mask = torch.from_numpy(self.packed.mask[at])
+        times = torch.from_numpy(self.packed.times[at])
+        frames = torch.from_numpy(frames)
+        mask &= frames[..., None]
+        points.mul_(frames[..., None, None])
+        return Batch(points, mask, frames, times * frames, torch.from_numpy(self.labels[places]))
+
+
+def collate(clips: Sequence[Clip], statistics: Statistics, max_frames: int = 128) -> Batch:
+    """A batch of single clips as `ClipBatches` makes them without augmentation; labels are -1. For the recogniser."""
+    lengths = np.array([len(clip.times) for clip in clips])
+    frame, frames = _nearest(lengths, np.minimum(lengths, max_frames))
+    at = frame + (np.cumsum(lengths) - lengths)[:, None]
+    frames = torch.from_numpy(frames)
+    # through half precision, as packed clips go
+    points = torch.from_numpy(np.concatenate([clip.points for clip in clips]).astype(np.float16)[at]).float()
+    mask = torch.from_numpy(np.concatenate([clip.mask for clip in clips])[at]) & frames[..., None]
+    times = torch.from_numpy(np.concatenate([clip.times for clip in clips])[at]) * frames
+    made = Batch(points, mask, frames, times, torch.full((len(clips),), -1))
+    return _normalised(_padded(made), torch.from_numpy(statistics.mean), torch.from_numpy(statistics.std))
+
+
+def _nearest(frames: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Evenly spaced frames [B, T] for clips of `frames` [B] frames to have `lengths` [B], and which are no padding."""
+    step = np.arange(lengths.max())
+    ratio = (frames - 1) / np.maximum(lengths - 1, 1)
+    frame = np.rint(step * ratio[:, None]).astype(np.int64)
+    return np.minimum(frame, frames[:, None] - 1), step < lengths[:, None]
+
+
+def _padded(batch: Batch) -> Batch:
+    """Pad the frames to a multiple of MULTIPLE."""
+    more = -batch.frames.shape[1] % MULTIPLE
+    if not more:
+        return batch
+    pad = torch.nn.functional.pad
+    return Batch(pad(batch.points, (0, 0, 0, 0, 0, more)), pad(batch.mask, (0, 0, 0, more)),
+                 pad(batch.frames, (0, more)), pad(batch.times, (0, more)), batch.labels)
+
+
+def _normalised(batch: Batch, mean: Tensor, std: Tensor) -> Batch:
+    """By the statistics; missing points stay zero."""
+    points = batch.points.sub_(mean).div_(std).mul_(batch.mask.float()[..., None])
+    return batch._replace(points=points)
