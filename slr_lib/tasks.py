@@ -1,0 +1,157 @@
+"""One task of a data set: N signs on one fold. Which packed clips train, validate and test it, and their classes.
+
+`write_parts` settles, once for all tasks, every fold's parts (parts.csv) and the statistics of its training clips
+(statistics.json), beside the packed clips; `Task` reads them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+
+from slr_lib.augment import augmentation
+from slr_lib.batches import Batch, ClipBatches
+from slr_lib.clips import ClipSettings
+from slr_lib.data_sets import DataSet
+from slr_lib.errors import InputError
+from slr_lib.index import read_index, write_table
+from slr_lib.inventory import write_json
+from slr_lib.packed_clips import PackedClips, Statistics, statistics
+from slr_lib.signs import read_signs, task_glosses
+from slr_lib.skeleton import load_skeleton
+from slr_lib.splits import TEST, TRAIN, VAL, assign_parts, describe_parts, folds
+
+PARTS, STATISTICS = "parts.csv", "statistics.json"
+MAX_FRAMES = 128
+
+
+def clip_settings(data_set: DataSet) -> ClipSettings:
+    """How the landmarks of a data set become clips."""
+    return ClipSettings(aspect=data_set.aspect)
+
+
+def write_parts(data_set: DataSet, packed: PackedClips, validation_share: float, seed: int) -> list[dict]:
+    """Write the parts of every fold and the statistics of its training part beside the packed clips.
+
+    Parts are assigned on the index, before any reject, so that a clip that fails moves no other. A part that a clip is
+    kept out of ('' in the table) is unused.
+
+    Returns:
+        Of each fold, splits.describe_parts of the clips that were packed.
+
+    Raises:
+        InputError: no training clip is left.
+    """
+    index = read_index(data_set)
+    skeleton, _ = load_skeleton(data_set.skeleton_source).select()
+    table, found, reports = packed.table[["clip"]].copy(), {}, []
+    for fold in folds(data_set, index):
+        parts = assign_parts(index, data_set, fold, validation_share, seed)
+        table[fold] = parts.set_axis(index["clip"]).loc[table["clip"]].to_numpy()
+        training = np.flatnonzero(table[fold] == TRAIN)
+        if not len(training):
+            raise InputError(f"{packed.folder}: no training clip is left for fold {fold}; the rejects tell why.")
+        found[fold] = statistics(packed, training, skeleton).as_plain()
+        reports.append(describe_parts(packed.table, data_set, fold, table[fold]))
+    write_table(table, packed.folder / PARTS)
+    write_json(found, packed.folder / STATISTICS)
+    return reports
+
+
+def parts_of(packed: PackedClips, fold: str) -> pd.Series:
+    """Part of every packed clip in a fold: train, val, test or ''.
+
+    Raises:
+        InputError: the stage prepare_clips did not finish, or knows no such fold.
+    """
+    path = packed.folder / PARTS
+    if not path.is_file():
+        raise InputError(f"{path} is missing; run the stage prepare_clips again.")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if fold not in table:
+        raise InputError(f"{path}: no fold {fold!r}; choose one of {', '.join(table.columns[1:])}.")
+    return table[fold]
+
+
+class Task:
+    """The clips of one task, as slr_lib.training asks for them.
+
+    glosses: N names, their places the class ids; skeleton: of the packed points; statistics, settings: plain values for
+    the checkpoint; parts: of every packed clip, train, val, test or ''.
+
+    Args:
+        signs: N without no_event. augmentation: its strength in training: strong, weak or none.
+
+    Raises:
+        InputError: the clips are not prepared, or there are fewer signs, or no such fold or strength.
+    """
+
+    def __init__(
+        self, data_set: DataSet, signs: int, fold: str = "0", *, batch_size: int = 32, strength: str = "none",
+        seed: int = 0,
+    ):
+        self.packed = PackedClips(data_set.clips)
+        self.data_set, self.fold = data_set.name, fold
+        self.glosses = tuple(task_glosses(read_signs(data_set), signs, data_set.no_event))
+        self.skeleton, _ = load_skeleton(data_set.skeleton_source).select()
+        self.settings = {**asdict(clip_settings(data_set)), "max_frames": MAX_FRAMES}
+        self.statistics = json.loads((data_set.clips / STATISTICS).read_text(encoding="utf-8"))[fold]
+        self.parts = parts_of(self.packed, fold)
+        classes = {gloss: number for number, gloss in enumerate(self.glosses)}
+        self._classes = self.packed.table["gloss"].map(classes).fillna(-1).to_numpy(np.int64)
+        self._unmirrored = [classes[gloss] for gloss in data_set.no_mirror if gloss in classes]
+        self._batch_size, self._strength, self._seed = batch_size, strength, seed
+        self._training = self._batches(TRAIN, augmentation(strength), shuffle=True)
+
+    def rows(self, part: str) -> np.ndarray:
+        """Rows of the packed table that are in a part (train, val, test) and show one of the signs: int64 [n]."""
+        return np.flatnonzero((self.parts == part) & (self._classes >= 0))
+
+    def labels(self, part: str) -> np.ndarray:
+        """Classes of `rows`: int64 [n]."""
+        return self._classes[self.rows(part)]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the clips, their parts, classes and statistics, and of how batches are made of them."""
+        digest = hashlib.sha256(self.packed.points.tobytes())
+        described = [self.glosses, self.statistics, self.settings, self._batch_size, self._strength, self._seed,
+                     self._unmirrored, [[part, self.rows(part).tolist()] for part in (TRAIN, VAL)]]
+        digest.update(json.dumps(described, ensure_ascii=False).encode())
+        return digest.hexdigest()
+
+    def train_batches(self, epoch: int) -> Iterable[Batch]:
+        """The epoch's batches of the training part, mixed and augmented; their number is the same in every epoch."""
+        return _Epoch(self._training, epoch)
+
+    def val_batches(self) -> ClipBatches | None:
+        """The validation part's batches, every clip once; None where nothing was carved."""
+        return self._batches(VAL) if len(self.rows(VAL)) else None
+
+    def test_batches(self) -> ClipBatches:
+        """The test part's batches, every clip once."""
+        return self._batches(TEST)
+
+    def _batches(self, part: str, augmented=None, shuffle: bool = False) -> ClipBatches:
+        return ClipBatches(
+            self.packed, self.rows(part), self.labels(part), Statistics.from_plain(self.statistics), self.skeleton,
+            self._batch_size, self.settings["max_frames"], augmented, self._unmirrored, self._seed, shuffle,
+        )
+
+
+class _Epoch:
+    """One epoch of some batches, which knows its length."""
+
+    def __init__(self, batches: ClipBatches, epoch: int):
+        self.batches, self.epoch = batches, epoch
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches.of_epoch(self.epoch)
