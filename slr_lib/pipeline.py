@@ -37,7 +37,7 @@ def variables(data_set: DataSet, definition: str) -> dict:
     return {
         "name": data_set.name,
         "definition": definition,
-        "skeleton": data_set.skeleton if described else "slr_lib/skeleton.py",
+        "skeleton": data_set.skeleton if described else "data_sets/skeletons",
         "source": _relative(data_set.root),
         "class_counts": list(data_set.class_counts),
         "folds": [str(fold) for fold in range(count_folds(data_set))],

@@ -1,8 +1,4 @@
-"""One task of a data set: N signs on one fold. Which packed clips train, validate and test it, and their classes.
-
-`write_parts` settles, once for all tasks, every fold's parts (parts.csv) and the statistics of its training clips
-(statistics.json), beside the packed clips; `Task` reads them.
-"""
+"""One task of a data set: N signs on one fold. Which packed clips train, validate and test it, and their classes."""
 
 from __future__ import annotations
 
@@ -12,70 +8,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
 import numpy as np
-import pandas as pd
 
 from slr_lib.augment import augmentation
 from slr_lib.batches import Batch, ClipBatches
-from slr_lib.clips import ClipSettings
 from slr_lib.data_sets import DataSet
-from slr_lib.errors import InputError
-from slr_lib.index import read_index, write_table
-from slr_lib.inventory import write_json
-from slr_lib.packed_clips import PackedClips, Statistics, statistics
+from slr_lib.packed_clips import PackedClips, Statistics
+from slr_lib.parts import STATISTICS, clip_settings, parts_of
 from slr_lib.signs import read_signs, task_glosses
 from slr_lib.skeleton import load_skeleton
-from slr_lib.splits import TEST, TRAIN, VAL, assign_parts, describe_parts, folds
+from slr_lib.splits import TEST, TRAIN, VAL
 
-PARTS, STATISTICS = "parts.csv", "statistics.json"
-MAX_FRAMES = 128
-
-
-def clip_settings(data_set: DataSet) -> ClipSettings:
-    """How the landmarks of a data set become clips."""
-    return ClipSettings(aspect=data_set.aspect)
-
-
-def write_parts(data_set: DataSet, packed: PackedClips, validation_share: float, seed: int) -> list[dict]:
-    """Write the parts of every fold and the statistics of its training part beside the packed clips.
-
-    Parts are assigned on the index, before any reject, so that a clip that fails moves no other. A part that a clip is
-    kept out of ('' in the table) is unused.
-
-    Returns:
-        Of each fold, splits.describe_parts of the clips that were packed.
-
-    Raises:
-        InputError: no training clip is left.
-    """
-    index = read_index(data_set)
-    skeleton, _ = load_skeleton(data_set.skeleton_source).select()
-    table, found, reports = packed.table[["clip"]].copy(), {}, []
-    for fold in folds(data_set, index):
-        parts = assign_parts(index, data_set, fold, validation_share, seed)
-        table[fold] = parts.set_axis(index["clip"]).loc[table["clip"]].to_numpy()
-        training = np.flatnonzero(table[fold] == TRAIN)
-        if not len(training):
-            raise InputError(f"{packed.folder}: no training clip is left for fold {fold}; the rejects tell why.")
-        found[fold] = statistics(packed, training, skeleton).as_plain()
-        reports.append(describe_parts(packed.table, data_set, fold, table[fold]))
-    write_table(table, packed.folder / PARTS)
-    write_json(found, packed.folder / STATISTICS)
-    return reports
-
-
-def parts_of(packed: PackedClips, fold: str) -> pd.Series:
-    """Part of every packed clip in a fold: train, val, test or ''.
-
-    Raises:
-        InputError: the stage prepare_clips did not finish, or knows no such fold.
-    """
-    path = packed.folder / PARTS
-    if not path.is_file():
-        raise InputError(f"{path} is missing; run the stage prepare_clips again.")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if fold not in table:
-        raise InputError(f"{path}: no fold {fold!r}; choose one of {', '.join(table.columns[1:])}.")
-    return table[fold]
+MAX_FRAMES = 128  # of a batch; longer clips are thinned out
 
 
 class Task:
