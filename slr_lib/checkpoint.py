@@ -28,9 +28,10 @@ KEY, FORMAT = "recogniser", 1
 class Checkpoint:
     """What a checkpoint holds.
 
-    weights: of the model, on the CPU; config; glosses: N names; skeleton: of the landmarks that go in; statistics,
-    clips: normalisation and clip settings, plain values; data_set: its name; epoch: of these weights, from 0;
-    metrics: on the validation part (per cent), or empty; training: settings and where the weights come from.
+    weights: of the model, on the CPU; config; glosses: N names; skeleton: of the landmarks that go in, whose selection
+    is the model's points; statistics, clips: normalisation and clip settings, plain values; data_set: its name; epoch:
+    of these weights, from 0; metrics: on the validation part (per cent), or empty; training: settings and where the
+    weights come from.
     """
 
     weights: dict[str, Tensor]

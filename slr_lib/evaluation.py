@@ -53,7 +53,7 @@ def predict(model: Recognition, batches: ClipBatches) -> np.ndarray:
     """Logits float32 [n, N] of the clips of some batches, in the order of `batches.rows`."""
     scores = np.zeros((len(batches.rows), model.config.signs), np.float32)
     for places, batch in zip(batches.order(0), batches):
-        scores[places] = model(batch).logits.numpy()
+        scores[places] = model(batch.points, batch.mask, batch.frames, batch.times).numpy()
     return scores
 
 

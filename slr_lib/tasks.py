@@ -24,8 +24,9 @@ MAX_FRAMES = 128  # of a batch; longer clips are thinned out
 class Task:
     """The clips of one task, as slr_lib.training asks for them.
 
-    glosses: N names, their places the class ids; skeleton: of the packed points; statistics, settings: plain values for
-    the checkpoint; parts: of every packed clip, train, val, test or ''.
+    glosses: N names, their places the class ids; skeleton: of the packed points, selected from source_skeleton, that
+    of the landmarks; statistics, settings: plain values for the checkpoint; parts: of every packed clip, train, val,
+    test or ''.
 
     Args:
         signs: N without no_event. augmentation: its strength in training: strong, weak or none.
@@ -41,7 +42,8 @@ class Task:
         self.packed = PackedClips(data_set.clips)
         self.data_set, self.fold = data_set.name, fold
         self.glosses = tuple(task_glosses(read_signs(data_set), signs, data_set.no_event))
-        self.skeleton, _ = load_skeleton(data_set.skeleton_source).select()
+        self.source_skeleton = load_skeleton(data_set.skeleton_source)
+        self.skeleton, _ = self.source_skeleton.select()
         self.settings = {**asdict(clip_settings(data_set)), "max_frames": MAX_FRAMES}
         self.statistics = json.loads((data_set.clips / STATISTICS).read_text(encoding="utf-8"))[fold]
         self.parts = parts_of(self.packed, fold)

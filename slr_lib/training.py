@@ -40,12 +40,14 @@ STATE = "state.ckpt"
 class Clips(Protocol):
     """What training asks of slr_lib.batches.ClipBatches.
 
+    skeleton: of the batches' points, selected from source_skeleton, that of the landmarks, for the checkpoint.
     train_batches: the epoch's batches, in number the same in every epoch, decided by the clips' seed and the epoch
     alone; val_batches: those of the validation part, or None. fingerprint: of all that decides about the batches.
     """
 
     glosses: tuple[str, ...]
     skeleton: Skeleton
+    source_skeleton: Skeleton
     statistics: dict
     settings: dict
     data_set: str
@@ -130,7 +132,7 @@ def train(
     _write_curves(rows, curves)
     metrics = _metrics(fitting, rows, count_parameters(model), carried)
     save_checkpoint(target, Checkpoint(
-        weights=fitting.best["weights"], config=config, glosses=tuple(clips.glosses), skeleton=clips.skeleton,
+        weights=fitting.best["weights"], config=config, glosses=tuple(clips.glosses), skeleton=clips.source_skeleton,
         statistics=clips.statistics, clips=clips.settings, data_set=clips.data_set, epoch=fitting.best["epoch"],
         metrics=metrics, training={"settings": asdict(settings), "start_sha256": source},
     ))

@@ -54,6 +54,7 @@ class MadeUpClips:
     data_set, statistics, settings = "made_up", {"std": 1.0}, {"longest": 64}
     skeleton = Skeleton("thirteen", tuple(f"p{i}" for i in range(13)),
                         tuple(Part(p.name, p.points, None, p.kind) for p in PARTS), tuple(range(13)))
+    source_skeleton = skeleton
 
     def __init__(self, signs: int = 4, steps: int = 5, validation: bool = True, seed: int = 0):
         self.glosses = tuple(f"жест {i}" for i in range(signs))
