@@ -17,6 +17,7 @@ SLOVO = "slovo"
 MARKS = {"V": "read in the source", "A": "abstract only", "S": "secondary source", "D": "derived"}
 BYTES_A_PARAMETER = 4  # float32
 MODELS = ("base", "round_1", "round_2")
+BY_FOLD = "by_fold"  # the headline where the folds of a data set picked different models
 FIGURES = (
     "n_test", "mean_accuracy", "mean_accuracy_low", "mean_accuracy_high", "top1", "top5",
     "macro_precision", "macro_recall", "macro_f1",
@@ -58,14 +59,15 @@ def frames_text(table: pd.DataFrame) -> pd.Series:
 
 
 def measured(metrics: dict, data_set: DataSet) -> pd.DataFrame:
-    """The evaluate stage's metrics as a table: a row for every class count and model (base, round_1, round_2).
+    """The evaluate stage's metrics as a table: a row for every class count and model (MODELS, or BY_FOLD).
 
     Args:
         metrics: reports/<data set>/evaluate/metrics.json, `{"<N>_signs": {"headline": …, "base": …, …}}`.
 
     Returns:
-        data_set, title, synthetic, signs, classes (signs and no_event), model, headline (the model reported), FIGURES
-        (per cent), interval_over, and `unseen_<figure>` for signers that training never saw (NA where not measured).
+        data_set, title, synthetic, signs, classes (signs and no_event), model, headline (the model reported), picked_by
+        (why), FIGURES (per cent), interval_over, and `unseen_<figure>` for signers that training never saw (NA where
+        not measured).
 
     Raises:
         InputError: the metrics hold no class count, or an entry has no headline or no mean accuracy.
@@ -74,18 +76,21 @@ def measured(metrics: dict, data_set: DataSet) -> pd.DataFrame:
     for key in sorted((key for key in metrics if key.endswith("_signs")), key=lambda key: int(key.split("_")[0])):
         entry, signs = metrics[key], int(key.split("_")[0])
         models = [model for model in MODELS if isinstance(entry.get(model), dict)]
-        if "headline" not in entry or not models or any("mean_accuracy" not in entry[model] for model in models):
+        needed = [entry.get("headline", {}), *(entry[model] for model in models)]
+        if not models or any("mean_accuracy" not in figures for figures in needed):
             raise InputError(
                 f"metrics of the stage evaluate for {data_set.name}: `{key}` lacks `headline`, a model or its "
                 f"`mean_accuracy`; run the stage evaluate again."
             )
-        for model in models:
-            figures = entry[model]
+        headline = entry["headline"]
+        picked = headline.get("model") if headline.get("model") in models else BY_FOLD
+        for model in (*models, *({picked} - set(models))):
+            figures = headline if model == picked else entry[model]
             unseen = figures.get("unseen_signers") or {}
             rows.append({
                 "data_set": data_set.name, "title": data_set.title, "synthetic": data_set.synthetic, "signs": signs,
                 "classes": signs + (data_set.no_event is not None), "model": model,
-                "headline": model == entry["headline"].get("model"),
+                "headline": model == picked, "picked_by": headline.get("picked_by", "") if model == picked else "",
                 "interval_over": figures.get("interval_over", ""),
                 **{name: figures.get(name) for name in FIGURES},
                 **{f"unseen_{name}": unseen.get(name) for name in (*FIGURES, "signs")},

@@ -7,9 +7,10 @@ result_charts.py, published beside measured figures in comparison.py.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ STYLE = {
     "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     "axes.edgecolor": "#888888", "axes.axisbelow": True, "axes.grid": False, "grid.color": "#E4E4E4",
     "legend.frameon": False, "legend.fontsize": 8.5, "figure.dpi": 100, "savefig.dpi": 150, "hatch.linewidth": 0.8,
-    "figure.facecolor": "white", "svg.hashsalt": "slr_lib", "svg.fonttype": "path",
+    "figure.facecolor": "white", "figure.max_open_warning": 0, "svg.hashsalt": "slr_lib", "svg.fonttype": "path",
 }
 BLUE, ORANGE, GREEN, GREY, RED = "#0072B2", "#E69F00", "#009E73", "#888888", "#D55E00"
 SPLITS = {"train": "#A9B1BA", "val": "#F0E442", "test": BLUE, "": "#DDDDDD"}
@@ -36,6 +37,21 @@ TILE = 220  # pixels: height of one picture of a contact sheet
 
 _PART_COLOURS = {("hand", "left"): (0, 158, 115), ("hand", "right"): (213, 94, 0), ("hand", None): (213, 94, 0),
                  ("face", None): (86, 180, 233), ("body", None): (240, 228, 66)}
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """The project's look, for a `with` block or as a decorator of a function that draws.
+
+    Not matplotlib's rc_context: at its end it would also switch interactive mode back, which a notebook's backend turns
+    on when the first chart loads it, and the notebook would show no further chart.
+    """
+    before = {name: plt.rcParams[name] for name in STYLE}
+    plt.rcParams.update(STYLE)
+    try:
+        yield
+    finally:
+        plt.rcParams.update(before)
 
 
 def save(axes: Axes | np.ndarray, path: str | os.PathLike, svg: bool = True) -> list[Path]:
@@ -51,7 +67,7 @@ def save(axes: Axes | np.ndarray, path: str | os.PathLike, svg: bool = True) -> 
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = target.with_name(f".{target.name}")
         metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-        with plt.rc_context(STYLE):
+        with style():
             figure.savefig(draft, format=kind, metadata=metadata)
         draft.replace(target)
         written.append(target)
@@ -104,7 +120,7 @@ def short(name: str, longest: int = 18) -> str:
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
-@plt.rc_context(STYLE)
+@style()
 def clips_by(index: pd.DataFrame, column: str, subject: str, top: int = 25) -> Axes:
     """Clips of every sign (`column="gloss"`) or signer, most first, split by split. index: gloss, signer, split."""
     words = {"gloss": "signs", "signer": "signers"}[column]
@@ -118,7 +134,7 @@ def clips_by(index: pd.DataFrame, column: str, subject: str, top: int = 25) -> A
         look = {"color": SPLITS[split], "edgecolor": "white", "label": SPLIT_WORDS[split]}
         axes.barh(range(len(rows)), rows[split], left=left, **look)
         left += rows[split].to_numpy()
-    axes.set_yticks(range(len(rows)), [short(name) for name in rows.index])
+    axes.set_yticks(range(len(rows)), [short(name, 18 if column == "signer" else 36) for name in rows.index])
     axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
     axes.set_xlabel("clips")
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -130,7 +146,7 @@ def clips_by(index: pd.DataFrame, column: str, subject: str, top: int = 25) -> A
     return axes
 
 
-@plt.rc_context(STYLE)
+@style()
 def clip_lengths(frames: pd.Series, subject: str) -> Axes:
     """Histogram of the clips' lengths in frames, with the median."""
     frames = pd.to_numeric(frames, errors="coerce").dropna()
@@ -151,7 +167,7 @@ def clip_lengths(frames: pd.Series, subject: str) -> Axes:
     return axes
 
 
-@plt.rc_context(STYLE)
+@style()
 def parts_over_time(points: np.ndarray, times: np.ndarray, skeleton: Skeleton, subject: str) -> Axes:
     """When in a clip each part of the body was found. points: [T, P, C], NaN = missing; times: [T] seconds."""
     rank = {"hand": 0, "body": 1, "face": 2}
@@ -171,7 +187,7 @@ def parts_over_time(points: np.ndarray, times: np.ndarray, skeleton: Skeleton, s
     return axes
 
 
-@plt.rc_context(STYLE)
+@style()
 def detection_shares(detection: pd.DataFrame, subject: str = "Extraction") -> Axes:
     """How often each part was found, over the clips: a dot a clip, a line at the median.
 
@@ -197,7 +213,9 @@ def detection_shares(detection: pd.DataFrame, subject: str = "Extraction") -> Ax
     return axes
 
 
-def draw_landmarks(frame: np.ndarray, points: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+def draw_landmarks(
+    frame: np.ndarray, points: np.ndarray, skeleton: Skeleton, height: int | None = None
+) -> np.ndarray:
     """A copy of a picture with a frame's landmarks drawn over it: left hand green, right red, face blue, body yellow.
 
     Of the points that no edge joins, only those of the skeleton's selection are drawn: 468 dots would hide the face.
@@ -205,8 +223,11 @@ def draw_landmarks(frame: np.ndarray, points: np.ndarray, skeleton: Skeleton) ->
     Args:
         frame: uint8 [height, width, 3], RGB.
         points: [P, 2 or more], x and y as shares of the picture's width and height, NaN = missing.
+        height: pixels to which the picture is scaled first (its width to an even number, as films want).
     """
     picture = np.array(frame, dtype=np.uint8, order="C")
+    if height is not None:
+        picture = _scale(picture, height, max(2, 2 * round(picture.shape[1] * height / picture.shape[0] / 2)))
     height, width = picture.shape[:2]
     thick = max(1, round(min(height, width) / 200))
     found = np.isfinite(points[:, :2]).all(axis=1) & (np.abs(np.nan_to_num(points[:, :2])) < 4).all(axis=1)
@@ -241,7 +262,7 @@ def draw_skeletons(points: np.ndarray, skeleton: Skeleton, aspect: float = 1.0) 
     return [draw_landmarks(dark, frame, skeleton) for frame in plane]
 
 
-@plt.rc_context(STYLE)
+@style()
 def contact_sheet(
     clips: Sequence[tuple[str, Sequence[np.ndarray]]], title: str, note: str = "", columns: int = 2
 ) -> np.ndarray:
@@ -274,12 +295,16 @@ def contact_sheet(
 
 def _fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     scale = min(height / picture.shape[0], width / picture.shape[1])
-    small = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    resized = cv2.resize(picture, small, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    high, wide = max(1, round(picture.shape[0] * scale)), max(1, round(picture.shape[1] * scale))
     tile = np.full((height, width, 3), 235, np.uint8)
-    top, left = (height - small[1]) // 2, (width - small[0]) // 2
-    tile[top : top + small[1], left : left + small[0]] = resized
+    top, left = (height - high) // 2, (width - wide) // 2
+    tile[top : top + high, left : left + wide] = _scale(picture, high, wide)
     return tile
+
+
+def _scale(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    method = cv2.INTER_AREA if height < picture.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(picture, (width, height), interpolation=method)
 
 
 def _part_colour(part) -> tuple[int, int, int]:

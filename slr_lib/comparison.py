@@ -9,14 +9,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from slr_lib.baselines import SLOVO, frames_text
-from slr_lib.charts import BLUE, GREY, RED, STYLE, legend_beside, new_axes, per_cent, write_heading
+from slr_lib.charts import BLUE, GREY, RED, legend_beside, new_axes, per_cent, style, write_heading
 from slr_lib.errors import InputError
 from slr_lib.result_charts import RUNS
 
@@ -37,7 +36,7 @@ _SMALL = {"textcoords": "offset points", "va": "center", "fontsize": 8}
 ACCURACY = "mean accuracy over signs, per cent"
 
 
-@plt.rc_context(STYLE)
+@style()
 def accuracy_on_slovo(rows: pd.DataFrame, signs: int) -> Axes:
     """Bars of mean accuracy on Slovo, best on top; `rows` comes from baselines.slovo_table.
 
@@ -55,7 +54,7 @@ def accuracy_on_slovo(rows: pd.DataFrame, signs: int) -> Axes:
     return axes
 
 
-@plt.rc_context(STYLE)
+@style()
 def accuracy_by_size(rows: pd.DataFrame, signs: int) -> Axes:
     """Mean accuracy on Slovo against the size of the model in megabytes (logarithmic); rows of baselines.slovo_table.
 
@@ -86,7 +85,7 @@ def accuracy_by_size(rows: pd.DataFrame, signs: int) -> Axes:
     return axes
 
 
-@plt.rc_context(STYLE)
+@style()
 def accuracy_by_frames(rows: pd.DataFrame, signs: int) -> Axes:
     """Mean accuracy on Slovo against the frames that a model sees; rows of baselines.slovo_table.
 
@@ -123,7 +122,7 @@ def accuracy_by_frames(rows: pd.DataFrame, signs: int) -> Axes:
     return axes
 
 
-@plt.rc_context(STYLE)
+@style()
 def accuracy_by_skip(table: pd.DataFrame) -> Axes:
     """The predecessor's chart of video models at 64 frames by skip between frames; `table`: baselines.published()."""
     rows = table[(table["origin"] == "predecessor's chart") & (table["data_set"] == SLOVO)]
@@ -150,7 +149,7 @@ def accuracy_by_skip(table: pd.DataFrame) -> Axes:
     return axes
 
 
-@plt.rc_context(STYLE)
+@style()
 def own_results(measured: pd.DataFrame, published: pd.DataFrame | None = None) -> Axes:
     """Mean accuracy (bars), top-1 and top-5 (markers) at one class count, on an axis of the data set's own.
 

@@ -45,7 +45,7 @@ class Results:
 
     measured: baselines.measured, and `size_mb` of the checkpoints. curves: the rows of every curves.tsv, and `signs`,
     `fold`, `run`. tables: class count -> {per_sign, per_signer, confusions}. figures: stage -> its metrics, flat.
-    rejects: stage -> clip, reason.
+    rejects: stage -> clip, reason. folds: class count -> {fold: mean accuracy of its headline}, empty for one fold.
     """
 
     data_set: DataSet
@@ -54,6 +54,7 @@ class Results:
     tables: dict[int, dict[str, pd.DataFrame]]
     figures: dict[str, dict]
     rejects: dict[str, pd.DataFrame]
+    folds: dict[int, dict[str, float]]
 
     @property
     def class_counts(self) -> list[int]:
@@ -94,7 +95,8 @@ def read_results(data_set: DataSet) -> Results:
             table = _read_table(folder / "rejects.csv", ",", stage, data_set)
             if len(table):
                 rejects[stage] = table
-    return Results(data_set, rows, _read_curves(data_set), tables, figures, rejects)
+    folds = {signs: metrics[f"{signs}_signs"]["headline"].get("folds") or {} for signs in tables}
+    return Results(data_set, rows, _read_curves(data_set), tables, figures, rejects, folds)
 
 
 def write_report(results: Results, charts: Path, names: Iterable[str]) -> Path:
@@ -116,7 +118,7 @@ def write_report(results: Results, charts: Path, names: Iterable[str]) -> Path:
         sections[section].append(_chart(charts / f"{name}.png", words, folder))
     page = _render(
         "report.html", data_set=data_set, sections=sections, rows=_result_rows(results), unseen=_unseen_rows(results),
-        counts=results.class_counts, folds=results.curves["fold"].nunique(), figures=results.figures,
+        counts=results.class_counts, folds=results.folds, figures=results.figures,
         validated=bool(results.curves["val_mean_accuracy"].notna().any()), synthetic=data_set.synthetic,
         rejects={stage: (len(table), table.head(20).to_dict("records")) for stage, table in results.rejects.items()},
         published=_published_rows(published()[published()["data_set"] == SLOVO]), marks=MARKS,
@@ -227,7 +229,7 @@ def _result_rows(results: Results) -> list[dict]:
         figures = {name: None if pd.isna(row[name]) else round(float(row[name]), 2) for name in FIGURES}
         rows.append({
             **figures, "signs": int(row["signs"]), "model": RUNS[row["model"]], "picked": bool(row["headline"]),
-            "interval_over": row["interval_over"] or "",
+            "picked_by": row["picked_by"], "interval_over": row["interval_over"] or "",
         })
     return rows
 

@@ -8,9 +8,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from slr_lib.charts import BLUE, GREY, ORANGE, STYLE, legend_beside, new_axes, per_cent, short, write_heading
+from slr_lib.charts import BLUE, GREY, ORANGE, legend_beside, new_axes, per_cent, short, style, write_heading
 
-RUNS = {"base": "base training", "round_1": "fine-tuning, round 1", "round_2": "fine-tuning, round 2"}
+# by_fold: each fold's own choice, where they differ
+RUNS = {"base": "base training", "round_1": "fine-tuning, round 1", "round_2": "fine-tuning, round 2",
+        "by_fold": "picked fold by fold"}
 
 _CURVES = (  # column, colour, line, words, row of panels
     ("train_loss", GREY, "--", "training", 0), ("val_loss", BLUE, "-", "validation", 0),
@@ -18,7 +20,7 @@ _CURVES = (  # column, colour, line, words, row of panels
 )
 
 
-@plt.rc_context(STYLE)
+@style()
 def training_curves(curves: pd.DataFrame, subject: str) -> np.ndarray:
     """Loss (upper row) and validation accuracy (lower row) by epoch, a column for every run.
 
@@ -57,7 +59,7 @@ def training_curves(curves: pd.DataFrame, subject: str) -> np.ndarray:
     return axes
 
 
-@plt.rc_context(STYLE)
+@style()
 def confused_pairs(confusions: pd.DataFrame, subject: str, top: int = 15) -> Axes:
     """The most frequent confusions. confusions: gloss, taken_for, count, share (of the gloss's clips, 0 to 1)."""
     rows = confusions.sort_values(["count", "share", "gloss", "taken_for"], ascending=[False, False, True, True])
@@ -81,7 +83,7 @@ def confused_pairs(confusions: pd.DataFrame, subject: str, top: int = 15) -> Axe
     return axes
 
 
-@plt.rc_context(STYLE)
+@style()
 def accuracy_by_signer(per_signer: pd.DataFrame, subject: str, top: int = 25) -> Axes:
     """Accuracy for every signer of the test split. per_signer: signer, n, accuracy (per cent), seen (in training)."""
     rows = per_signer.sort_values(["n", "signer"], ascending=[False, True]).head(top)
@@ -107,7 +109,7 @@ def accuracy_by_signer(per_signer: pd.DataFrame, subject: str, top: int = 25) ->
     return axes
 
 
-@plt.rc_context(STYLE)
+@style()
 def accuracy_by_sign(per_sign: pd.DataFrame, subject: str, worst: int = 20) -> np.ndarray:
     """How accuracy spreads over the signs, and the worst ones by name. per_sign: gloss, n, accuracy (per cent).
 
