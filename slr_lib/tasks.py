@@ -64,7 +64,7 @@ class Task:
     @property
     def fingerprint(self) -> str:
         """Hash of the clips, their parts, classes and statistics, and of how batches are made of them."""
-        digest = hashlib.sha256(self.packed.points.tobytes())
+        digest = hashlib.sha256(self.packed.points)  # memory-mapped: never in memory as a whole
         described = [self.glosses, self.statistics, self.settings, self._batch_size, self._strength, self._seed,
                      self._unmirrored, [[part, self.rows(part).tolist()] for part in (TRAIN, VAL)]]
         digest.update(json.dumps(described, ensure_ascii=False).encode())
