@@ -31,6 +31,9 @@ STYLE = {
     "figure.facecolor": "white", "figure.max_open_warning": 0, "svg.hashsalt": "slr_lib", "svg.fonttype": "path",
 }
 BLUE, ORANGE, GREEN, GREY, RED = "#0072B2", "#E69F00", "#009E73", "#888888", "#D55E00"
+# bars of figures measured here: on real clips, and on synthetic ones
+MEASURED = {"facecolor": BLUE, "edgecolor": BLUE}
+SYNTHETIC = {"facecolor": "#F6C667", "edgecolor": "#B26A00", "hatch": "////"}
 SPLITS = {"train": "#A9B1BA", "val": "#F0E442", "test": BLUE, "": "#DDDDDD"}
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test", "": "no split"}
 TILE = 220  # pixels: height of one picture of a contact sheet
@@ -116,8 +119,9 @@ def legend_beside(axes: Axes, handles: list | None = None) -> None:
 
 
 def short(name: str, longest: int = 18) -> str:
-    """A name cut to what fits beside an axis."""
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+    """A name cut to what fits beside an axis; in the middle, for names are often told apart by their ends."""
+    end = longest // 3
+    return name if len(name) <= longest else f"{name[: longest - 1 - end]}…{name[-end:]}"
 
 
 @style()
@@ -134,7 +138,7 @@ def clips_by(index: pd.DataFrame, column: str, subject: str, top: int = 25) -> A
         look = {"color": SPLITS[split], "edgecolor": "white", "label": SPLIT_WORDS[split]}
         axes.barh(range(len(rows)), rows[split], left=left, **look)
         left += rows[split].to_numpy()
-    axes.set_yticks(range(len(rows)), [short(name, 18 if column == "signer" else 36) for name in rows.index])
+    axes.set_yticks(range(len(rows)), [short(name, 18 if column == "signer" else 40) for name in rows.index])
     axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
     axes.set_xlabel("clips")
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -183,7 +187,7 @@ def parts_over_time(points: np.ndarray, times: np.ndarray, skeleton: Skeleton, s
     axes.set_yticks(range(len(parts)), labels)
     axes.set_ylim(len(parts) - 0.4, -0.6)
     axes.set(xlabel="seconds", xlim=(0, float(times[-1]) + step if len(times) else 1))
-    write_heading(axes, f"{subject}: what was found when", "Per cent: frames in which the part was found.")
+    write_heading(axes, subject, "When each part was found; per cent of the frames.")
     return axes
 
 

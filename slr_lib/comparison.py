@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from slr_lib.baselines import SLOVO, frames_text
-from slr_lib.charts import BLUE, GREY, RED, legend_beside, new_axes, per_cent, style, write_heading
+from slr_lib.charts import BLUE, GREY, MEASURED, RED, SYNTHETIC, legend_beside, new_axes, per_cent, style, write_heading
 from slr_lib.errors import InputError
 from slr_lib.result_charts import RUNS
 
@@ -24,8 +24,8 @@ KINDS = {
     "published": ({"facecolor": "#A9B1BA"}, "published by others"),
     "derived": ({"facecolor": "white", "edgecolor": GREY, "linestyle": "--"}, "derived from a published difference"),
     "predecessor": ({"facecolor": "#EDEDED", "edgecolor": GREY, "hatch": "...."}, "published by the predecessor"),
-    "measured": ({"facecolor": BLUE}, "measured here"),
-    "synthetic": ({"facecolor": "#F6C667", "edgecolor": "#B26A00", "hatch": "////"}, "measured here, synthetic clips"),
+    "measured": (MEASURED, "measured here"),
+    "synthetic": (SYNTHETIC, "measured here, synthetic clips"),
 }
 # model family -> colour, marker
 FAMILIES = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from slr_lib.charts import TILE, draw_landmarks, draw_skeletons
+from slr_lib.charts import TILE, draw_landmarks, draw_skeletons, short
 from slr_lib.data_sets import DataSet
 from slr_lib.landmark_store import LandmarkStore
 from slr_lib.skeleton import Skeleton
@@ -26,7 +26,7 @@ def choose_clips(index: pd.DataFrame, count: int, store: LandmarkStore | None = 
 
 def caption(row) -> str:
     """Gloss, signer and split of a row of the index (a named tuple)."""
-    words = [row.gloss, f"signer {row.signer[:8]}" if row.signer else "signer unknown", row.split]
+    words = [short(row.gloss, 48), f"signer {short(row.signer, 16)}" if row.signer else "signer unknown", row.split]
     return " · ".join(word for word in words if word)
 
 

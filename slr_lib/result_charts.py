@@ -5,10 +5,21 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 
-from slr_lib.charts import BLUE, GREY, ORANGE, legend_beside, new_axes, per_cent, short, style, write_heading
+from slr_lib.charts import (
+    BLUE,
+    GREY,
+    MEASURED,
+    ORANGE,
+    SYNTHETIC,
+    legend_beside,
+    new_axes,
+    per_cent,
+    short,
+    style,
+    write_heading,
+)
 
 # by_fold: each fold's own choice, where they differ
 RUNS = {"base": "base training", "round_1": "fine-tuning, round 1", "round_2": "fine-tuning, round 2",
@@ -60,7 +71,7 @@ def training_curves(curves: pd.DataFrame, subject: str) -> np.ndarray:
 
 
 @style()
-def confused_pairs(confusions: pd.DataFrame, subject: str, top: int = 15) -> Axes:
+def confused_pairs(confusions: pd.DataFrame, subject: str, top: int = 15, synthetic: bool = False) -> Axes:
     """The most frequent confusions. confusions: gloss, taken_for, count, share (of the gloss's clips, 0 to 1)."""
     rows = confusions.sort_values(["count", "share", "gloss", "taken_for"], ascending=[False, False, True, True])
     rows = rows.head(top)
@@ -70,10 +81,10 @@ def confused_pairs(confusions: pd.DataFrame, subject: str, top: int = 15) -> Axe
         axes.text(0.5, 0.5, "No clip of the test split was taken for another sign.", ha="center")
         write_heading(axes, f"{subject}: most confused pairs")
         return axes
-    bars = axes.barh(range(len(rows)), rows["count"], color=BLUE)
+    bars = axes.barh(range(len(rows)), rows["count"], **(SYNTHETIC if synthetic else MEASURED))
     _bar_texts(axes, bars, [f"{share:.0%} of its clips" for share in rows["share"]])
     pairs = zip(rows["gloss"], rows["taken_for"])
-    axes.set_yticks(range(len(rows)), [f"{short(gloss, 30)}  →  {short(taken, 30)}" for gloss, taken in pairs])
+    axes.set_yticks(range(len(rows)), [f"{short(gloss, 34)}  →  {short(taken, 34)}" for gloss, taken in pairs])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, float(rows["count"].max()) * 1.3)
     axes.set_xlabel("test clips")
@@ -110,7 +121,7 @@ def accuracy_by_signer(per_signer: pd.DataFrame, subject: str, top: int = 25) ->
 
 
 @style()
-def accuracy_by_sign(per_sign: pd.DataFrame, subject: str, worst: int = 20) -> np.ndarray:
+def accuracy_by_sign(per_sign: pd.DataFrame, subject: str, worst: int = 20, synthetic: bool = False) -> np.ndarray:
     """How accuracy spreads over the signs, and the worst ones by name. per_sign: gloss, n, accuracy (per cent).
 
     Returns:
@@ -121,13 +132,14 @@ def accuracy_by_sign(per_sign: pd.DataFrame, subject: str, worst: int = 20) -> n
     axes = plt.subplots(1, 2, figsize=size, width_ratios=(1, 1.2), layout="constrained")[1]
     # bars around 0, 10, … 100: shares of few clips are round numbers, and would fall on the edges between bars
     accuracy = per_sign["accuracy"].astype(float)
-    sns.histplot(accuracy, bins=np.arange(-5, 106, 10), color=BLUE, alpha=1, edgecolor="white", ax=axes[0])
+    look = SYNTHETIC if synthetic else MEASURED
+    axes[0].hist(accuracy, bins=np.arange(-5, 106, 10), rwidth=0.9, **look)
     axes[0].set(xlabel="accuracy of a sign, per cent", ylabel="signs", xlim=(-6, 106))
     axes[0].yaxis.get_major_locator().set_params(integer=True)
     axes[0].grid(axis="y")
-    bars = axes[1].barh(range(len(rows)), rows["accuracy"], color=BLUE)
+    bars = axes[1].barh(range(len(rows)), rows["accuracy"], **look)
     _bar_texts(axes[1], bars, [f"{value:.0f}" for value in rows["accuracy"]])
-    names = [f"{short(gloss, 30)} (n = {n})" for gloss, n in zip(rows["gloss"], rows["n"])]
+    names = [f"{short(gloss, 34)} (n = {n})" for gloss, n in zip(rows["gloss"], rows["n"])]
     axes[1].set_yticks(range(len(rows)), names)
     axes[1].set_ylim(len(rows) - 0.4, -0.6)
     per_cent(axes[1], "x", "accuracy, per cent")

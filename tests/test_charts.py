@@ -135,6 +135,19 @@ def test_own_results_name_the_data_set_and_say_synthetic():
     assert len(axes.patches) == 4  # three models, and the headline on unseen signers
 
 
+def test_synthetic_bars_are_hatched_and_real_ones_are_not():
+    tables = make_tables(10, 2)
+    for synthetic, hatch in ((True, "////"), (False, None)):
+        pairs = result_charts.confused_pairs(tables["confusions"], "x", synthetic=synthetic)
+        signs = result_charts.accuracy_by_sign(tables["per_sign"], "x", synthetic=synthetic)
+        assert {bar.get_hatch() for axes in (pairs, *signs) for bar in axes.patches} == {hatch}
+
+
+def test_long_names_keep_what_tells_them_apart():
+    first, second = (charts.short(f"кулак-плечо-дважды-ладонь_к_себе-рот_{end}", 30) for end in "ои")
+    assert first != second and len(first) == len(second) == 30 and charts.short("я") == "я"
+
+
 def test_the_headline_of_folds_that_differ_is_a_row_of_its_own():
     metrics = make_metrics((30,))
     metrics["30_signs"]["headline"] |= {"model": "by fold", "mean_accuracy": 77.5}
