@@ -26,7 +26,7 @@ def draw_frames(body: Body, pose: Pose, signer: Signer, camera: Camera) -> Itera
     limbs = []
     for side in (0, 1):
         arms, hands = arm_capsules(body, side, signer, camera), hand_capsules(body, side, signer, camera)
-        limbs.append([_Limb(arms), _Limb(hands)])
+        limbs.append([_Limb(arms, torso), _Limb(hands)])
     rng = np.random.default_rng([signer.seed, 4])
     noises = rng.normal(0, 2.2, (_NOISES, *picture.shape[:2], 1)).astype(np.float32)
     far = np.full(picture.shape[:2], 1e6, np.float32)
@@ -56,12 +56,12 @@ def _palette(signer: Signer) -> np.ndarray:
 class _Limb:
     """One arm or hand over time; keeps its last drawing for as long as it holds still."""
 
-    def __init__(self, capsules):
-        self._capsules, self._drawn, self._layer = capsules, None, None
+    def __init__(self, capsules, torso=None):
+        self._capsules, self._torso, self._drawn, self._layer = capsules, torso, None, None
 
     def layer(self, frame, palette, folds):
         capsules = self._capsules[frame]
         if self._drawn is None or max(np.abs(capsules.start[:, :2] - self._drawn.start[:, :2]).max(),
                                       np.abs(capsules.end[:, :2] - self._drawn.end[:, :2]).max()) > _STILL:
-            self._drawn, self._layer = capsules, draw_capsules(capsules, palette, folds)
+            self._drawn, self._layer = capsules, draw_capsules(capsules, palette, folds, self._torso)
         return self._layer

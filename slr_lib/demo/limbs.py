@@ -14,7 +14,7 @@ from slr_lib.demo.signers import Signer
 
 LIGHT = np.float32([-0.42, -0.55, -0.72])  # towards the light, unit length
 _SKIN, _CLOTH, _FINGERTIP, _PALM_SKIN, _NAIL = range(5)  # rows of the palette; the first three also materials
-_FLATNESS = 0.62  # of the palm: without it each of its capsules would look like a bone
+_FLATNESS = 0.78  # of the palm: without it each of its capsules would look like a bone
 _HALFWAY = LIGHT + np.float32([0, 0, -1])  # between the light and the eye: where skin shines
 _HALFWAY /= np.linalg.norm(_HALFWAY)
 
@@ -35,8 +35,8 @@ _THINNEST = 1.55  # pixels: fingers under three pixels wide are lost on MediaPip
 @dataclass(frozen=True)
 class Capsules:
     """K tapered capsules in pixels: ends [K, 3] (x, y, depth), radii [K], material [K]; the direction out of the back
-    of the hand or finger [K, 3] (zero on arms); how far it is part of a flat surface, 0..1 [K]; and whether the second
-    end is cut flat, as a sleeve's, or round [K]."""
+    of the hand or finger [K, 3] (zero on arms); how far it is part of a flat surface, 0..1 [K]; and whether its two
+    ends are cut flat, as a sleeve's, or round [K, 2]."""
 
     start: np.ndarray
     end: np.ndarray
@@ -62,7 +62,7 @@ def hand_capsules(body: Body, hand: int, signer: Signer, camera: Camera) -> list
     material = np.full(len(table), _SKIN)
     material[list(_TIPS)] = _FINGERTIP
     flatness = np.where(np.arange(len(table)) < len(_PALM), _FLATNESS, 0).astype(np.float32)
-    cut = np.zeros(len(table), bool)
+    cut = np.zeros((len(table), 2), bool)
     return [Capsules(points[t, first], points[t, second], start_radius[t], end_radius[t], material, back[t],
                      flatness, cut)
             for t in range(len(points))]
@@ -73,7 +73,7 @@ def arm_capsules(body: Body, arm: int, signer: Signer, camera: Camera) -> list[C
     shoulder, elbow, wrist = body.shoulders[:, arm], body.elbows[:, arm], body.wrists[:, arm]
     girth, sleeve = signer.girth, signer.sleeve
     cuts = sorted({0.0, 1.0, 2.0, min(sleeve, 1.96)})
-    radius = np.array([0.205, 0.165, 0.105]) * girth
+    radius = np.array([0.205, 0.158, 0.086]) * girth
     parts = []
     for a, b in pairwise(cuts):
         clothed = b <= sleeve + 1e-9
@@ -84,7 +84,7 @@ def arm_capsules(body: Body, arm: int, signer: Signer, camera: Camera) -> list[C
             joints = (shoulder, elbow, wrist)
             point = joints[low] * (1 - share) + joints[low + 1] * share
             thick = radius[low] * (1 - share) + radius[low + 1] * share
-            row.append((point, thick * (1.16 if clothed else 0.96)))
+            row.append((point, thick * (1.13 if clothed else 0.96)))
         parts.append((*row, _CLOTH if clothed else _SKIN))
     starts, ends = (np.stack([part[i][0] for part in parts], 1) for i in (0, 1))
     start_radius = np.array([part[0][1] for part in parts]) * camera.scale * camera.magnification(starts[..., 2])
@@ -93,7 +93,9 @@ def arm_capsules(body: Body, arm: int, signer: Signer, camera: Camera) -> list[C
     start, end = camera.project(starts), camera.project(ends)
     back, flatness = np.zeros((len(parts), 3), np.float32), np.zeros(len(parts), np.float32)
     # the sleeve ends where the next part is skin; the elbow is round
-    cut = np.append((material[:-1] == _CLOTH) & (material[1:] == _SKIN), False)
+    cuffs = np.flatnonzero((material[:-1] == _CLOTH) & (material[1:] == _SKIN))
+    cut = np.zeros((len(parts), 2), bool)
+    cut[cuffs, 1] = cut[cuffs + 1, 0] = True
     return [Capsules(start[t], end[t], np.float32(start_radius[t]), np.float32(end_radius[t]), material, back,
                      flatness, cut)
             for t in range(len(start))]
@@ -124,12 +126,14 @@ class Layer:
     depth: np.ndarray
 
 
-def draw_capsules(capsules: Capsules, palette: np.ndarray, texture: np.ndarray) -> Layer | None:
+def draw_capsules(capsules: Capsules, palette: np.ndarray, texture: np.ndarray,
+                  torso: np.ndarray | None = None) -> Layer | None:
     """Light K capsules and keep, pixel by pixel, the nearest one; None where all lies outside the picture.
 
     Args:
         palette: float32 [5, 3], the colours of skin, sleeve, fingertip, palm and nail.
         texture: float32 [height, width], a factor on the cloth's colour.
+        torso: float32 [height, width], 1 where the first capsule's round start shall melt into what is behind it.
     """
     height, width = texture.shape
     largest = np.maximum(capsules.start_radius, capsules.end_radius)[:, None] + 1.5
@@ -152,9 +156,20 @@ def draw_capsules(capsules: Capsules, palette: np.ndarray, texture: np.ndarray) 
     distance, radius = np.sqrt(pick(distance2)), pick(radius)
     coverage = np.clip(radius - distance + 0.5, 0, 1)
     which = nearest[0]
-    colour = _lit(capsules, which, pick(along), distance, radius, low, palette,
+    colour = _lit(capsules, which, pick(along), radius, low, palette,
                   texture[low[1]:high[1], low[0]:high[0]])
+    if torso is not None:
+        coverage *= 1 - torso[low[1]:high[1], low[0]:high[0]] * (which == 0) * _before_start(capsules, low, high)
     return Layer(int(low[0]), int(low[1]), colour, coverage, pick(depth))
+
+
+def _before_start(capsules: Capsules, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """How far each pixel lies before the first capsule's start, against the axis, in radii, at most 1: [h, w]."""
+    step = capsules.end[0, :2] - capsules.start[0, :2]
+    step = step / max(float(np.hypot(*step)), 1e-3) / capsules.start_radius[0]
+    x = np.arange(low[0], high[0], dtype=np.float32) - capsules.start[0, 0]
+    y = np.arange(low[1], high[1], dtype=np.float32) - capsules.start[0, 1]
+    return np.clip(0.35 - (x * step[0])[None] - (y * step[1])[:, None], 0, 1)
 
 
 def _nearest(capsules: Capsules, low: np.ndarray, high: np.ndarray):
@@ -165,18 +180,20 @@ def _nearest(capsules: Capsules, low: np.ndarray, high: np.ndarray):
     length2 = np.maximum((step * step).sum(-1), 1e-3)[:, None, None]
     dot = (x * step[:, :1])[:, None, :] + (y * step[:, 1:])[:, :, None]
     along = dot * (1 / length2)
-    beyond = [(k, np.maximum(along[k] - 1, 0)) for k in np.flatnonzero(capsules.cut)]
+    length = np.sqrt(length2)
+    beyond = [(k, (along[k] - 1 if end else -along[k]) * length[k] - (1 - end)) for k, end in np.argwhere(capsules.cut)]
     np.clip(along, 0, 1, out=along)
     distance2 = (x * x)[:, None, :] + (y * y)[:, :, None]
     distance2 -= along * (2 * dot - along * length2)
     np.maximum(distance2, 0, out=distance2)
     radius = capsules.start_radius[:, None, None] + along * (capsules.end_radius - capsules.start_radius)[:, None, None]
-    for k, excess in beyond:  # a soft edge one pixel wide
-        radius[k] -= np.minimum(excess * np.sqrt(length2[k]), 1) * (radius[k] + 1)
+    for k, excess in beyond:  # past a cut there is nothing: as far outside the radius as past the cut
+        outside = np.where(excess > 0, radius[k] - 0.5 + excess, 0)
+        distance2[k] = np.maximum(distance2[k], outside * outside)
     return along, distance2, radius
 
 
-def _lit(capsules, which, along, distance, radius, low, palette, texture) -> np.ndarray:
+def _lit(capsules, which, along, radius, low, palette, texture) -> np.ndarray:
     """Colours [h, w, 3] by the normal of the nearest capsule: ambient, one light, darker and warmer at the rim."""
     rows, columns = which.shape
     x = np.arange(low[0], low[0] + columns, dtype=np.float32)[None]
@@ -185,7 +202,7 @@ def _lit(capsules, which, along, distance, radius, low, palette, texture) -> np.
     scale = 1 / np.maximum(radius, 1e-3)
     nx = (x - start[..., 0] - along * step[..., 0]) * scale
     ny = (y - start[..., 1] - along * step[..., 1]) * scale
-    nz = -np.sqrt(np.clip(1 - (distance * scale) ** 2, 0.02, 1))
+    nz = -np.sqrt(np.clip(1 - nx * nx - ny * ny, 0.02, 1))
     back = capsules.back[which]
     # bend the normals of a flat surface towards its own, on the side that the camera sees
     level = capsules.flatness[which] * np.clip(-3 * back[..., 2], -1, 1)

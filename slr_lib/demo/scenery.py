@@ -73,12 +73,12 @@ def _cloth_texture(signer: Signer, camera: Camera, size: tuple[int, int], rng: n
     y = (np.arange(height, dtype=np.float32) - camera.origin[1] * _FINE)[:, None] / unit
     second = {
         "stripes": np.sin(2 * np.pi * y / 0.24) > 0.35,
-        "checks": (np.sin(2 * np.pi * x / 0.3) > 0.7) | (np.sin(2 * np.pi * y / 0.3) > 0.7),
+        "checks": (np.sin(2 * np.pi * x / 0.42) > 0.8) | (np.sin(2 * np.pi * y / 0.42) > 0.8),
         "dots": np.sin(2 * np.pi * x / 0.2) * np.sin(2 * np.pi * y / 0.2) > 0.8,
     }.get(signer.pattern, np.zeros((1, 1), bool))
     if signer.pattern == "knit":
         folds = folds + 0.05 * np.sin(2 * np.pi * (x / 0.06 + 0.5 * np.sin(2 * np.pi * y / 0.05)))
-    second = np.broadcast_to(second, size).astype(np.float32) * (0.4 if signer.pattern == "checks" else 0.8)
+    second = np.broadcast_to(second, size).astype(np.float32) * (0.3 if signer.pattern == "checks" else 0.6)
     return second, 1 + folds
 
 
@@ -86,8 +86,8 @@ def _draw_torso(picture: np.ndarray, signer: Signer, camera: Camera, texture) ->
     height, width = picture.shape[:2]
     girth, wide = signer.girth, signer.shoulder
     second, folds = texture
-    half = np.array([(0.20 * girth, -0.16), (0.30, -0.09), (wide * 0.80, -0.055), (wide + 0.06, 0.0),
-                     (wide + 0.17, 0.12), (wide + 0.08, 0.70), (0.72 * girth, 1.45), (0.74 * girth, 1.9),
+    half = np.array([(0.20 * girth, -0.16), (0.30, -0.09), (wide * 0.80, -0.06), (wide + 0.04, -0.015),
+                     (wide + 0.16, 0.12), (wide + 0.08, 0.70), (0.72 * girth, 1.45), (0.74 * girth, 1.9),
                      (0.84 * girth, signer.torso), (0.86 * girth, signer.torso + 1.5)])
     torso = _mask(np.concatenate([half, half[::-1] * [-1, 1]]), camera, (height, width))
     neck = 0.205 * (0.6 + 0.4 * girth)

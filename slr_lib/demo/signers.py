@@ -77,6 +77,8 @@ def make_signer(number: int, seed: int = 0) -> Signer:
         base = table[(turn + number * step) % len(table)]
         return tuple(float(value) for value in np.clip(base + rng.normal(0, spread, 3), 8, 250))
 
+    skin = colour(_SKINS, 3, 5)
+    cloth, second_cloth = (_unlike(skin, _CLOTHES, turn + number * step) for step in (3, 5))
     sleeve = (2.0, 0.62, 1.75, 0.55, 1.3)[(turn + number * 2) % 5]
     return Signer(
         name=f"demo-signer-{number + 1:02d}", seed=int(rng.integers(2**31)),
@@ -84,8 +86,8 @@ def make_signer(number: int, seed: int = 0) -> Signer:
         shoulder=rng.uniform(0.70, 0.84), neck=rng.uniform(0.24, 0.36), torso=rng.uniform(2.15, 2.45),
         upper_arm=rng.uniform(1.26, 1.42), forearm=rng.uniform(1.14, 1.28), hand=rng.uniform(0.74, 0.82),
         girth=rng.uniform(0.88, 1.18), head_width=rng.uniform(0.94, 1.06),
-        skin=colour(_SKINS, 3, 5), hair=HAIRS[(turn + number) % len(HAIRS)],
-        hair_colour=colour(_HAIR_COLOURS, 1, 5), cloth=colour(_CLOTHES, 3, 10), second_cloth=colour(_CLOTHES, 5, 10),
+        skin=skin, hair=HAIRS[(turn + number) % len(HAIRS)],
+        hair_colour=colour(_HAIR_COLOURS, 1, 5), cloth=cloth, second_cloth=second_cloth,
         pattern=PATTERNS[(turn + number * 3) % len(PATTERNS)], sleeve=sleeve,
         wall=WALLS[(turn + number * 2) % len(WALLS)], wall_colour=colour(_WALL_COLOURS, 1, 8),
         brightness=rng.uniform(0.88, 1.08), rest=RESTS[(turn + number) % len(RESTS)], tempo=rng.uniform(0.9, 1.15),
@@ -93,6 +95,13 @@ def make_signer(number: int, seed: int = 0) -> Signer:
         zoom=rng.uniform(0.95, 1.06), tilt=rng.normal(0, 0.025), shift_x=rng.uniform(-0.12, 0.12),
         shift_y=rng.uniform(-0.06, 0.06),
     )
+
+
+def _unlike(skin: tuple[float, float, float], table: np.ndarray, start: int) -> tuple[float, float, float]:
+    """The first colour from `start` on that a hand stands out against: on skin-coloured cloth MediaPipe finds none."""
+    around = np.roll(table, -start, axis=0)
+    distance = np.linalg.norm(around - np.array(skin), axis=1)
+    return tuple(float(value) for value in around[np.flatnonzero(distance > 80)[0]])
 
 
 def vary(signer: Signer, rng: np.random.Generator) -> Signer:

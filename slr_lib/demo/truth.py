@@ -43,15 +43,14 @@ def holistic_points(body: Body, signer: Signer, camera: Camera) -> tuple[np.ndar
                          (RIGHT_HAND, body.wrists[:, 1, 2, None]), (POSE, 0.0)):
         projected[:, part, 2] -= camera.scale * origin
     projected /= np.float32([camera.width, camera.height, camera.width])
-    inside = _inside(projected)
-    visible = np.stack([inside[:, part].mean(1) >= _IN_PICTURE for part in HAND_SLICES], -1)
+    visible = np.stack([_inside(projected[:, part]).mean(1) >= _IN_PICTURE for part in HAND_SLICES], -1)
     return projected, visible
 
 
 def hide_outside(points: np.ndarray, hand_visible: np.ndarray) -> np.ndarray:
     """A copy with NaN for pose points outside the picture and for hands that are not visible in it."""
     hidden = np.zeros(points.shape[:2], bool)
-    hidden[:, POSE] = ~_inside(points)[:, POSE]
+    hidden[:, POSE] = ~_inside(points[:, POSE])
     for hand, part in enumerate(HAND_SLICES):
         hidden[:, part] = ~hand_visible[:, hand, None]
     return np.where(hidden[..., None], np.float32(np.nan), points)
@@ -65,7 +64,8 @@ def extraction_truth(points: np.ndarray, truth: Mapping[str, np.ndarray]) -> dic
 
     Args:
         points: float [T, 543, 3], as extracted, NaN where undetected.
-        truth: a clip's truth/<id>.npz: points, hand_visible, signing, signing_hand, size (width, height).
+        truth: a clip's truth/<id>.npz: points, hand_visible, signing, signing_hand, size (width, height) and
+            hand_length, both in pixels.
 
     Returns:
         signing_hand_found: share of the stroke's frames in which the signing hand, being visible, was found;
@@ -82,7 +82,7 @@ def extraction_truth(points: np.ndarray, truth: Mapping[str, np.ndarray]) -> dic
     size = np.asarray(truth["size"], np.float64)
     pixels = points[..., :2] * size
     real = truth["points"][..., :2] * size
-    length = _hand_length(truth, size)
+    length = float(truth["hand_length"])
     frames = np.arange(len(points))
     distance = np.full((len(points), 2, 2, 21), np.inf)  # frame, real hand, slot, joint
     for hand, part in enumerate(HAND_SLICES):
@@ -168,13 +168,6 @@ def _pose_points(body: Body, signer: Signer) -> np.ndarray:
 
 def _inside(points: np.ndarray) -> np.ndarray:
     return ((points[..., :2] >= 0) & (points[..., :2] <= 1)).all(-1)
-
-
-def _hand_length(truth: Mapping[str, np.ndarray], size: np.ndarray) -> float:
-    """The longest that a hand of the clip appears, in pixels: foreshortening must not shorten the yardstick."""
-    lengths = [np.linalg.norm((truth["points"][:, part.start + 12, :2] - truth["points"][:, part.start, :2]) * size,
-                              axis=-1) for part in HAND_SLICES]
-    return float(truth["hand_length"]) if "hand_length" in truth else float(np.nanmax(lengths))
 
 
 def _share(found: np.ndarray, asked: np.ndarray) -> float:
