@@ -25,6 +25,9 @@ MAX_FRAMES = 100_000  # nearly an hour at 30 frames/s: no clip of one sign, and 
 # In these codecs a packet is a frame; in the others some packets show nothing, so only decoding counts them
 PACKET_IS_FRAME = {"h264", "hevc", "mpeg4", "mjpeg", "gif"}
 FALLBACK_FPS = 30
+# cpu-independent: x264's vector code for the bit rate (mbtree) reads beyond its arrays, so that small or unaligned
+# pictures come out differently from one run to the next
+_ENCODING = {"preset": "veryfast", "crf": "20", "threads": "1", "x264-params": "cpu-independent=1"}
 
 
 @dataclass(frozen=True)
@@ -260,7 +263,7 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: floa
 
 def _encoder(container, width: int, height: int, fps: float):
     rate = Fraction(fps).limit_denominator(1001)
-    stream = container.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "20", "threads": "1"})
+    stream = container.add_stream("libx264", rate=rate, options=_ENCODING)
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     context = stream.codec_context
     context.time_base = 1 / rate
