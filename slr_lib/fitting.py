@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -197,7 +198,7 @@ class ProgressBar(Callback):
     def on_train_start(self, trainer, module) -> None:
         """Open the bar where the run stands."""
         self.bar = tqdm(total=module.settings.epochs * module.steps, initial=module.first_epoch * module.steps,
-                        desc=self.title, unit="step", mininterval=1.0)
+                        desc=self.title, unit="step", mininterval=1 if sys.stderr.isatty() else 15)
 
     def on_train_batch_end(self, *_) -> None:
         """One step."""

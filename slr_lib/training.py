@@ -13,8 +13,10 @@ import json
 import logging
 import os
 import shutil
+import sys
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +27,7 @@ import lightning.pytorch as lightning
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
+from tqdm import tqdm
 
 from slr_lib.checkpoint import Checkpoint, carry_weights, load_checkpoint, save_checkpoint
 from slr_lib.errors import InputError
@@ -186,6 +189,9 @@ class _StateFile(CheckpointCallback):
     def read(self) -> dict | None:
         if not self.path.is_file():
             return None
+        if not zipfile.is_zipfile(self.path):  # torch writes a zip archive; a cut one lacks its directory
+            tqdm.write(f"{self.path} is damaged: the training starts anew", file=sys.stderr)
+            return None
         return torch.load(self.path, map_location="cpu", weights_only=True)
 
     def on_train_epoch_end(self, trainer, module) -> None:
@@ -241,7 +247,8 @@ def _precision(wanted: str) -> str:
         if torch.cuda.is_available():
             hardware = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+            able = torch.cpu.get_capabilities()
+            hardware = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last is ARM's
         wanted = "bf16" if hardware else "32"
     return {"bf16": "bf16-mixed", "32": "32-true"}[wanted]
 

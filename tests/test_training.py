@@ -136,6 +136,19 @@ def test_the_state_of_another_run_is_ignored(tmp_path):
     assert whole == stale
 
 
+def test_a_damaged_state_starts_the_run_anew(tmp_path, capsys):
+    run(tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training._StateFile, "remove", lambda self: None)
+        run(tmp_path / "cut")
+        state = tmp_path / "cut" / "base.state" / "state.ckpt"
+        state.write_bytes(state.read_bytes()[:-50])
+    run(tmp_path / "cut")
+    assert "starts anew" in capsys.readouterr().err
+    whole, cut = ((tmp_path / name / "base.safetensors").read_bytes() for name in ("whole", "cut"))
+    assert whole == cut
+
+
 def test_without_validation_the_last_weights_are_kept(tmp_path):
     trained = run(tmp_path, MadeUpClips(validation=False))
     assert (trained.metrics["picked_by"], trained.metrics["epoch"]) == ("last epoch", SETTINGS.epochs - 1)
