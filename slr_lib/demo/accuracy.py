@@ -1,4 +1,4 @@
-"""How well the extraction of a whole demo corpus agrees with what was drawn: a metric of the stage extract_landmarks."""
+"""How well an extraction of a whole demo corpus agrees with what was drawn: metrics of the stage extract_landmarks."""
 
 from __future__ import annotations
 

@@ -32,6 +32,9 @@ from slr_lib.video import write_video
 COLUMNS = ("attachment_id", "text", "user_id", "height", "width", "length", "train", "begin", "end")
 _FOLDERS = {"train": ".mp4", "test": ".mp4", "truth": ".npz"}
 _RECORD = "drawing.json"
+# the modules of this package that decide a clip's bytes, beside video.py
+_DRAWING = ("camera", "corpus", "drawing", "face", "figure", "head", "limbs", "motion", "scenery", "signers", "signs",
+            "truth")
 _NAMESPACE = uuid.UUID("6f1d8a2c-0f57-5d0c-9a55-2f1c1b0e7d34")
 
 
@@ -200,7 +203,7 @@ def _code() -> str:
     """Changes with the code that draws and writes clips; comments and docstrings do not count."""
     here = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in [*sorted(here.glob("*.py")), here.parent / "video.py"]:
+    for path in [*(here / f"{name}.py" for name in _DRAWING), here.parent / "video.py"]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:

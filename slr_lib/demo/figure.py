@@ -152,7 +152,7 @@ def body_joints(pose: Pose, signer: Signer) -> Body:
     shoulders = np.zeros((frames, 2, 3), np.float32)
     shoulders[..., 0] = -side * signer.shoulder
     # a raised arm lifts its shoulder
-    shoulders[..., 1] = 0.20 - 0.06 * np.clip(1.2 - pose.palm[..., 1], 0, 1.5)
+    shoulders[..., 1] = 0.20 - 0.035 * np.clip(1.2 - pose.palm[..., 1], 0, 1.5)
     wanted = pose.palm - 0.5 * signer.hand * pose.fingers
     elbows, wrists = bend_arm(shoulders, wanted, signer.upper_arm, signer.forearm, side)
     # a wrist bends only so far: the hand follows the forearm a little

@@ -73,7 +73,7 @@ def arm_capsules(body: Body, arm: int, signer: Signer, camera: Camera) -> list[C
     shoulder, elbow, wrist = body.shoulders[:, arm], body.elbows[:, arm], body.wrists[:, arm]
     girth, sleeve = signer.girth, signer.sleeve
     cuts = sorted({0.0, 1.0, 2.0, min(sleeve, 1.96)})
-    radius = np.array([0.205, 0.158, 0.086]) * girth
+    radius = np.array([0.192, 0.155, 0.086]) * girth
     parts = []
     for a, b in pairwise(cuts):
         clothed = b <= sleeve + 1e-9
