@@ -152,7 +152,10 @@ def _body(points: np.ndarray, mask: np.ndarray, skeleton: Skeleton, hands: list[
         a, b = skeleton.unit
         both = mask[:, a] & mask[:, b]
         if both.any():
-            unit = float(np.median(np.linalg.norm((points[both, a] - points[both, b])[:, :2], axis=-1)))
+            way = points[both, a] - points[both, b]
+            if skeleton.depth_by_part:
+                way = way[:, :2]  # such depth is guessed, and too noisy for a unit
+            unit = float(np.median(np.linalg.norm(way, axis=-1)))
             if unit > _SMALLEST_UNIT:
                 return middle, unit
     radii = [radius for hand in hands if (radius := _radius(points, mask, hand)) > _SMALLEST_UNIT]

@@ -123,6 +123,15 @@ def test_a_body_without_hands_keeps_all_frames_that_show_something():
     np.testing.assert_allclose(clip.points[0, 1], (-0.5, 0, 0), atol=1e-6)  # depth is common here
 
 
+def test_true_depth_counts_for_the_unit_so_that_a_turned_body_is_no_larger():
+    points = np.zeros((5, 3, 3))
+    points[:, 0], points[:, 1], points[:, 2] = (0, 1, 0), (0.2, 0, 0), (-0.2, 0, 0)
+    turned = points.copy()
+    turned[:, 1], turned[:, 2] = (0.12, 0, 0.16), (-0.12, 0, -0.16)
+    np.testing.assert_allclose(prepare_clip(landmarks(turned), BODY).points[:, 0],
+                               prepare_clip(landmarks(points), BODY).points[:, 0], atol=1e-5)
+
+
 def test_other_landmarks_than_the_skeletons_are_refused():
     with pytest.raises(InputError, match="42 points, the skeleton holistic 543"):
         prepare_clip(landmarks(np.zeros((3, 42, 3))), HOLISTIC)
