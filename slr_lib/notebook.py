@@ -101,6 +101,7 @@ def run_notebook(stage: str, data_set: DataSet, **given) -> Path:
         papermill.execute_notebook(
             str(notebook), str(executed), values, kernel_name="python3", cwd=str(find_project()),
             progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
+            extra_arguments=["--IPKernelApp.log_level=40"],  # not its advice on networks: it listens on this machine
         )
     except PapermillExecutionError as error:
         if error.ename == InputError.__name__:
@@ -127,6 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dataset", required=True, help="name of a data set, or path of its YAML file")
     known, rest = parser.parse_known_args(arguments)
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else each kernel warns about frozen modules
+    os.environ.setdefault("TQDM_MININTERVAL", "5")  # seconds: every line of progress stays on the executed page
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         page = run_notebook(known.stage, load_data_set(known.dataset), **_pairs(rest))

@@ -1,6 +1,7 @@
 """What several tests share: where the real data lie, and a project folder of one's own."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,11 @@ def shared():
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """An empty copy of the project: the real code, notebooks and settings, data/ and reports/ of its own."""
-    for name in ("notebooks", "slr_lib", "data_sets", "dvc.yaml", "params.yaml"):
-        (tmp_path / name).symlink_to(PROJECT / name)
+    # copies, not links: paths in a data set start where notebooks/ really lies
+    for name in ("notebooks", "slr_lib", "data_sets"):
+        shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(PROJECT / name, tmp_path / name)
     (tmp_path / "data").mkdir()
     (tmp_path / "reports").mkdir()
     monkeypatch.chdir(tmp_path)
