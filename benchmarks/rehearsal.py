@@ -141,14 +141,14 @@ def fill_store(data_set: DataSet, seed: int, workers: int | None = None) -> dict
     store.prepare()
     pieces = [jobs[first : first + _PIECE] for first in range(0, len(jobs), _PIECE)]
     with tqdm(total=len(index), initial=len(present), desc="synthetic landmarks", unit="clip") as bar:
-        for count in _drawn(store.folder, pieces, workers or os.cpu_count() or 1):
+        for count in _drawn(store.folder, pieces, min(workers or os.cpu_count() or 1, len(pieces))):
             bar.update(count)
     frames = sum(job[1] for job in jobs)
     return {"clips": len(jobs), "frames": frames, "clips_of_earlier_runs": len(present), "written": str(store.folder)}
 
 
 def _drawn(folder: Path, pieces: list[list[tuple]], workers: int) -> Iterator[int]:
-    if workers == 1:
+    if workers <= 1:
         yield from (_draw(folder, piece) for piece in pieces)
         return
     import multiprocessing
