@@ -128,6 +128,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dataset", required=True, help="name of a data set, or path of its YAML file")
     known, rest = parser.parse_known_args(arguments)
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else each kernel warns about frozen modules
+    # else torch's threads spin while they wait: where other programs share the cores, training takes ten times as long
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TQDM_MININTERVAL", "5")  # seconds: every line of progress stays on the executed page
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
