@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -285,7 +286,8 @@ def rehearse(folder: Path, seed: int) -> dict:
         InputError: a step failed.
     """
     data_set = load_data_set(folder / f"{NAME}.yaml")
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])}
+    env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ,  # as slr_lib.notebook sets it
+           "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])}
     steps = {}
     for step in ("corpus", "landmarks", "clips", "parts", *(f"train_{count}" for count in data_set.class_counts)):
         done = folder / "steps" / f"{step}.json"
@@ -351,4 +353,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # by way of `measure`, which ends its step
     sys.exit(main())
