@@ -7,6 +7,7 @@ computed; on a cluster the videos and the store must therefore lie in folders th
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import math
@@ -141,7 +142,7 @@ def extract_clip(task: _Task, store: LandmarkStore, settings: HolisticSettings, 
 
     Raises InputError where the clip cannot be read, StoreError where the store cannot be written.
     """
-    if fingerprint(settings) != extractor:
+    if _own_fingerprint(settings) != extractor:
         raise InputError("the worker runs other code or packages than the one that sent the clip; install the same "
                          "version on every machine")
     source = _source(Path(task.path))
@@ -172,6 +173,9 @@ def extract_clip(task: _Task, store: LandmarkStore, settings: HolisticSettings, 
         "extractor": extractor,
     }
     store.write(task.clip, ClipLandmarks(points, np.array(times), info))
+
+
+_own_fingerprint = functools.cache(fingerprint)  # a worker's code stays what it was when it was loaded
 
 
 def _tasks(index: pd.DataFrame) -> list[_Task]:
