@@ -43,7 +43,8 @@ class ClipSettings:
     """How landmarks become clips. Plain values: a checkpoint carries them.
 
     aspect: width / height of the picture where a clip does not tell; minimum_frames: shorter clips are rejected;
-    keep_handless: keep frames in which no hand was found.
+    keep_handless: keep frames in which no hand was found; without it, only a clip with fewer frames with a hand than
+    minimum_frames keeps them.
     """
 
     aspect: float = 1.0
@@ -79,14 +80,15 @@ def prepare_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSet
         _sort_hands(points, mask, times, selected)
     _stretch(points, landmarks.info, selected, settings)
     hands = [list(part.points) for part in selected.hands]
+    kept = mask.any(1)
+    if not kept.any():
+        return f"no point in any of its {len(kept)} frames"
     if hands and not settings.keep_handless:
-        kept = np.logical_or.reduce([mask[:, hand].any(1) for hand in hands])
-        if not kept.any():
-            return f"no hand in any of its {len(kept)} frames"
-    else:
-        kept = mask.any(1)
-        if not kept.any():
-            return f"no point in any of its {len(kept)} frames"
+        with_hand = np.logical_or.reduce([mask[:, hand].any(1) for hand in hands])
+        # a clip in which hands were hardly ever found is kept whole: in a test part it must be judged like any other,
+        # and a clip of no event may well look like that
+        if with_hand.sum() >= settings.minimum_frames:
+            kept = with_hand
     if not kept.all():
         points, mask, times = points[kept], mask[kept], times[kept]
     if len(times) < settings.minimum_frames:

@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     known, rest = parser.parse_known_args(arguments)
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else each kernel warns about frozen modules
     # torch's threads spin long while they wait: on shared cores training then takes ten times as long. Not to spin at
-    # all costs a third of the speed on free ones, so they spin briefly (measured: 237 clips/s, passive 152, default 225)
+    # all costs a third of the speed on free ones. So they spin briefly (clips/s: 237; passive 152, default 225)
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     os.environ.setdefault("TQDM_MININTERVAL", "5")  # seconds: every line of progress stays on the executed page
     logging.getLogger("papermill").setLevel(logging.ERROR)
