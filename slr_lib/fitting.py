@@ -208,8 +208,9 @@ class ProgressBar(Callback):
         """The epoch's figures. (The module writes its row after the callbacks: these are of the epoch before.)"""
         if module.curves:
             row = module.curves[-1]
-            self.bar.set_postfix_str(f"epoch {row['epoch']}: loss {row['train_loss']:.2f}, "
-                                     f"validation {row['val_mean_accuracy']:.1f} %", refresh=False)
+            validated = row["val_mean_accuracy"]
+            validation = "no validation part" if math.isnan(validated) else f"validation {validated:.1f} %"
+            self.bar.set_postfix_str(f"epoch {row['epoch']}: loss {row['train_loss']:.2f}, {validation}", refresh=False)
 
     def on_train_end(self, *_) -> None:
         """Close it."""
