@@ -17,6 +17,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -244,18 +245,27 @@ def measure(command: list[str], folder: Path, env: dict | None = None) -> tuple[
             pid, status, usage = os.wait4(process.pid, os.WNOHANG)
             if pid:
                 break
-            peak = max(peak, _resident(process.pid))
+            peak = max(peak, _resident(process.pid), _high_water(process.pid))
             time.sleep(SAMPLED)
     except BaseException:
         process.kill()
         process.wait()
         raise
     process.returncode = os.waitstatus_to_exitcode(status)
-    single = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return process.returncode, {
         "seconds": round(time.perf_counter() - started, 2), "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
-        "peak_memory_bytes": max(peak, single),
+        "peak_memory_bytes": peak,
     }
+
+
+def _high_water(pid: int) -> int:
+    """The most bytes that one process has held so far. (Its resource usage would count what its parent held, too.)"""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def _resident(pid: int) -> int:

@@ -37,8 +37,8 @@ def variables(data_set: DataSet, definition: str) -> dict:
     return {
         "name": data_set.name,
         "definition": definition,
-        "skeleton": data_set.skeleton if described else "data_sets/skeletons",
-        "source": _relative(data_set.root),
+        "skeleton": _reachable(Path(data_set.skeleton_source)) if described else "data_sets/skeletons",
+        "source": _reachable(data_set.root),
         "class_counts": list(data_set.class_counts),
         "folds": [str(fold) for fold in range(count_folds(data_set))],
         # a stage whose list is empty does not exist for this data set
@@ -139,6 +139,12 @@ def _read_yaml(path: Path) -> dict:
 def _relative(path: Path) -> str:
     project = (find_project() / "notebooks").resolve().parent
     return str(path.relative_to(project)) if path.is_relative_to(project) else str(path)
+
+
+def _reachable(path: Path) -> str:
+    """A path as it holds at the top and in a workspace, which links to these folders alone."""
+    relative = _relative(path)
+    return relative if Path(relative).parts[0] in (*_LINKED, "data_sets") else str(path)
 
 
 def _link(link: Path, target: Path) -> None:

@@ -88,7 +88,7 @@ class Recogniser:
         """The k likeliest signs of a video file of one sign, the likeliest first.
 
         Raises:
-            InputError: the file cannot be read, shows no hand, or the checkpoint's points are none of MediaPipe's.
+            InputError: the file cannot be read, shows nobody, or the checkpoint's points are none of MediaPipe's.
         """
         points = self._holistic_points()
         found = video_landmarks(path)

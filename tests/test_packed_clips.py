@@ -42,7 +42,7 @@ def store(tmp_path):
 def test_packed_clips_are_the_prepared_ones(store, tmp_path):
     rejects = pack_clips(index_of(["c", "d", "a", "gone", "b"]), store, HANDS, tmp_path / "clips", progress=False)
     assert rejects.to_dict("list") == {"clip": ["d", "gone"], "reason": [
-        "no hand in any of its 9 frames", "no landmarks: it was not extracted or imported"]}
+        "no point in any of its 9 frames", "no landmarks: it was not extracted or imported"]}
     packed = PackedClips(tmp_path / "clips")
     assert list(packed.table["clip"]) == ["c", "a", "b"] and set(packed.table["signer"]) == {"007"}
     assert list(packed.table["damage"]) == ["", "", "cut off"] and list(packed.table["source_frames"]) == [12, 20, 31]
@@ -65,7 +65,7 @@ def test_the_same_landmarks_give_the_same_bytes_and_leave_nothing_else(store, tm
 
 
 def test_no_usable_clip_is_an_error_that_names_the_first_reason(store, tmp_path):
-    with pytest.raises(InputError, match="none of the 1 clips can be used; d: no hand"):
+    with pytest.raises(InputError, match="none of the 1 clips can be used; d: no point"):
         pack_clips(index_of(["d"]), store, HANDS, tmp_path / "clips", progress=False)
     assert list((tmp_path / "clips").iterdir()) == []
 

@@ -236,7 +236,7 @@ def test_a_data_set_gets_a_workspace_and_leaves_the_committed_lock_alone(project
 
 
 def test_the_demo_runs_at_the_top(project):
-    assert pipeline.workspace(load_data_set("demo"), PROJECT / "data_sets" / "demo.yaml") == project
+    assert pipeline.workspace(load_data_set("demo"), project / "data_sets" / "demo.yaml") == project
 
 
 @pytest.mark.parametrize(("text", "sentence"), [

@@ -58,10 +58,10 @@ def test_guesses_are_the_models(tmp_path, skeleton):
     assert together[0] == pytest.approx(shares.numpy(), abs=1e-5)
 
 
-def test_a_clip_without_hands_is_an_input_error(tmp_path):
+def test_a_clip_without_anybody_is_an_input_error(tmp_path):
     loaded = Recogniser.load(write(tmp_path / "m.safetensors", HANDS))
     nothing = ClipLandmarks(np.full((9, 42, 3), np.nan, np.float32), np.arange(9) / 30, {})
-    with pytest.raises(InputError, match=r"a\.mp4: no hand in any of its 9 frames"):
+    with pytest.raises(InputError, match=r"a\.mp4: no point in any of its 9 frames"):
         loaded.recognise_landmarks(nothing, name="a.mp4")
 
 
