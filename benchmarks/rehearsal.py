@@ -196,7 +196,7 @@ def settle_parts(data_set: DataSet) -> dict:
 
     params = read_params("prepare_clips")
     packed = PackedClips(data_set.clips)
-    report = write_parts(data_set, packed, params["validation_share"], params["seed"])[0]
+    report = write_parts(data_set, packed, **params)[0]
     return {"clips": len(packed), "parts": report["clips"], "signs_of_parts": report["signs"],
             "signers_of_parts": report["signers"], "signers_in_train_and_test": report["signers_in_train_and_test"],
             "unseen_test_clips": report["unseen_test_clips"], "validation": report["validation"]}

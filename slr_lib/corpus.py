@@ -10,7 +10,7 @@ import sys
 
 from slr_lib.annotations import list_videos
 from slr_lib.data_sets import DataSet, load_data_set
-from slr_lib.errors import InputError
+from slr_lib.errors import InputError, exit_status
 from slr_lib.index import accepted, rejected
 from slr_lib.inventory import record
 from slr_lib.signs import choose_signs
@@ -45,12 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; prints an InputError's sentence alone and returns 1."""
     parser = argparse.ArgumentParser(prog="python -m slr_lib.corpus", description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", required=True, help="name of a data set, or path of its YAML file")
-    try:
-        print(prepare_corpus(load_data_set(parser.parse_args(arguments).dataset)))
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    options = parser.parse_args(arguments)
+    return exit_status(lambda: prepare_corpus(load_data_set(options.dataset)))
 
 
 if __name__ == "__main__":

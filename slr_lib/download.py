@@ -25,7 +25,7 @@ import requests
 from tqdm import tqdm
 
 from slr_lib.data_sets import load_data_set
-from slr_lib.errors import InputError
+from slr_lib.errors import InputError, exit_status
 
 # the authors' object storage, from the README of GitHub hukenovs/slovo
 BASE_URLS = {"slovo": "https://n-ws-620xz-pd11.s3pd11.sbercloud.ru/b-ws-620xz-pd11-jux/slovo/"}
@@ -315,12 +315,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", choices=sorted(ARCHIVES), help="data set to download")
     parser.add_argument("--base-url", help="address of the folder that holds the archive (default: the authors')")
     options = parser.parse_args(arguments)
-    try:
-        print(download(options.name, options.base_url))
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(lambda: download(options.name, options.base_url))
 
 
 if __name__ == "__main__":

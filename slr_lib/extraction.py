@@ -262,7 +262,7 @@ def _cluster(scheduler: str | None, workers: int | None, tasks: int) -> Iterator
     # the workers' scratch folders; memory is not limited, for a worker that pauses for it would only stand still
     with tempfile.TemporaryDirectory(prefix="extraction-") as scratch, LocalCluster(
         n_workers=min(workers or CPU_COUNT, tasks), threads_per_worker=1, processes=True, memory_limit=None,
-        dashboard_address="127.0.0.1:0", local_directory=scratch, silence_logs=logging.CRITICAL,
+        dashboard_address=None, local_directory=scratch, silence_logs=logging.CRITICAL,
     ) as cluster, Client(cluster, set_as_default=False) as client:
         yield client
 

@@ -2,7 +2,7 @@
 
 points.npy float16 [F, P, 3], mask.npy bool [F, P], times.npy float32 [F] (seconds from the clip's first frame) and
 clips.csv with a row a clip: the index's columns, `first` and `frames` (where the clip lies), `source_frames` (before
-frames without hands were dropped) and `damage` (what decoding reported).
+frames without hands were dropped) and `damaged` (1: its video breaks off long before its end, extraction says where).
 
 Half precision keeps 11 bits: at the shoulder's distance from the origin a step of 0.0005 of that distance, an order
 below the tremor of detection; an SVM on WLASL100 predicts the same sign for every clip with either precision.
@@ -87,14 +87,14 @@ def pack_clips(index: pd.DataFrame, store: LandmarkStore, skeleton: Skeleton, fo
     try:
         hidden = None if progress else True  # None: shown on a terminal only
         for number, name in enumerate(tqdm(index["clip"], unit="clip", desc="clips", disable=hidden)):
-            clip, source_frames, damage = _read(store, name, skeleton, settings)
+            clip, source_frames, damaged = _read(store, name, skeleton, settings)
             if isinstance(clip, str):
                 rejects.append({"clip": name, "reason": clip})
                 continue
             for array, stream in streams.items():
                 stream.append(getattr(clip, array))
             rows.append({"number": number, "first": first, "frames": len(clip.times), "source_frames": source_frames,
-                         "damage": damage})
+                         "damaged": int(damaged)})
             first += len(clip.times)
         if not rows:
             raise InputError(f"{store.folder}: none of the {len(index)} clips can be used"
@@ -115,13 +115,13 @@ def pack_clips(index: pd.DataFrame, store: LandmarkStore, skeleton: Skeleton, fo
     return pd.DataFrame(rejects, columns=["clip", "reason"])
 
 
-def _read(store: LandmarkStore, name: str, skeleton: Skeleton, settings) -> tuple[Clip | str, int, str]:
-    """A clip of the store or why there is none, its number of frames, and what its decoding reported."""
+def _read(store: LandmarkStore, name: str, skeleton: Skeleton, settings) -> tuple[Clip | str, int, bool]:
+    """A clip of the store or why there is none, its number of frames, and whether too few of them could be decoded."""
     if name not in store:
-        return "no landmarks: it was not extracted or imported", 0, ""
+        return "no landmarks: it was not extracted or imported", 0, False
     landmarks = store.read(name)
-    damage = landmarks.info.get("damage") or ""
-    return prepare_clip(landmarks, skeleton, settings), len(landmarks.times), str(damage)
+    damaged = bool(landmarks.info.get("damaged"))
+    return prepare_clip(landmarks, skeleton, settings), len(landmarks.times), damaged
 
 
 class PackedClips:
@@ -136,7 +136,7 @@ class PackedClips:
         path = self.folder / TABLE
         if not path.is_file():
             raise InputError(f"{path}: no such file; run the stage prepare_clips first.")
-        text = dict.fromkeys(("clip", "gloss", "signer", "split", "duplicates", "damage"), str)
+        text = dict.fromkeys(("clip", "gloss", "signer", "split", "duplicates"), str)
         self.table = pd.read_csv(path, dtype=text, keep_default_na=False)
         self.first = self.table["first"].to_numpy(np.int64)
         self.frames = self.table["frames"].to_numpy(np.int64)

@@ -24,11 +24,15 @@ def clip_settings(data_set: DataSet) -> ClipSettings:
     return ClipSettings(aspect=data_set.aspect)
 
 
-def write_parts(data_set: DataSet, packed: PackedClips, validation_share: float, seed: int) -> list[dict]:
+def write_parts(data_set: DataSet, packed: PackedClips, validation_share: float, seed: int,
+                train_damaged: bool = False) -> list[dict]:
     """Write the parts of every fold and the statistics of its training part beside the packed clips.
 
     Parts are assigned on the index, before any reject, so that a clip that fails moves no other. What else of the data
     set decides about training (skeleton, signs that are never mirrored) is written too, so that DVC sees it change.
+
+    Args:
+        train_damaged: train on clips too whose video breaks off (PackedClips: `damaged`).
 
     Returns:
         Of each fold, splits.describe_parts of the clips that were packed.
@@ -42,6 +46,8 @@ def write_parts(data_set: DataSet, packed: PackedClips, validation_share: float,
     for fold in folds(data_set, index):
         parts = assign_parts(index, data_set, fold, validation_share, seed)
         table[fold] = parts.set_axis(index["clip"]).loc[table["clip"]].to_numpy()
+        if not train_damaged:
+            table.loc[(table[fold] == TRAIN) & (packed.table["damaged"] == 1), fold] = ""
         training = np.flatnonzero(table[fold] == TRAIN)
         if not len(training):
             raise InputError(f"{packed.folder}: no training clip is left for fold {fold}; the rejects tell why.")

@@ -36,7 +36,10 @@ from slr_lib.model import ModelConfig, build, count_parameters
 from slr_lib.skeleton import Skeleton
 
 # modules that decide about the outcome of a training: their source is part of the fingerprint
-_CODE = ("augment", "batches", "clips", "fitting", "geometry", "layers", "losses", "metrics", "model", "training")
+_CODE = (
+    "augment", "batches", "clips", "fitting", "geometry", "layers", "losses", "metrics", "model", "packed_clips",
+    "skeleton", "slots", "tasks", "training",
+)
 STATE = "state.ckpt"
 
 

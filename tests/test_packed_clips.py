@@ -21,7 +21,7 @@ def landmarks(frames: int, seed: int, hidden: float = 0.3) -> ClipLandmarks:
     points = random.normal(0.5, 0.1, (frames, 42, 3)).astype(np.float32)
     points.reshape(frames, 2, 21, 3)[random.random((frames, 2)) < hidden] = np.nan
     points[:2, :21] = 0.5
-    return ClipLandmarks(points, np.arange(frames) / 30, {"damage": "cut off"} if seed == 1 else {})
+    return ClipLandmarks(points, np.arange(frames) / 30, {"damaged": True} if seed == 1 else {"damaged": False})
 
 
 def index_of(clips: list[str]) -> pd.DataFrame:
@@ -45,7 +45,7 @@ def test_packed_clips_are_the_prepared_ones(store, tmp_path):
         "no point in any of its 9 frames", "no landmarks: it was not extracted or imported"]}
     packed = PackedClips(tmp_path / "clips")
     assert list(packed.table["clip"]) == ["c", "a", "b"] and set(packed.table["signer"]) == {"007"}
-    assert list(packed.table["damage"]) == ["", "", "cut off"] and list(packed.table["source_frames"]) == [12, 20, 31]
+    assert list(packed.table["damaged"]) == [0, 0, 1] and list(packed.table["source_frames"]) == [12, 20, 31]
     assert (packed.table["frames"] < packed.table["source_frames"]).any()
     for row, name in enumerate(packed.table["clip"]):
         expected, found = prepare_clip(store.read(name), HANDS), packed.clip(row)
