@@ -98,7 +98,7 @@ def test_sizes_are_the_published_ones():
     assert count_parameters(Predecessor(holistic, 500)) == pytest.approx(29.8e6, rel=0.005)
     names = tuple(str(i) for i in range(118))
     first_place = Skeleton("gislr", names, (Part("all", tuple(range(118)), None, "body"),), tuple(range(118)))
-    assert count_parameters(FirstPlace(first_place, 250, 1)) == pytest.approx(1.84e6, rel=0.01)
+    assert count_parameters(FirstPlace(first_place, 250)) == pytest.approx(1.84e6, rel=0.01)
 
 
 @pytest.mark.parametrize("name", REFERENCES)

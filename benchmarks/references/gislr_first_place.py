@@ -23,7 +23,7 @@ from slr_lib.model import Outputs
 from slr_lib.skeleton import Skeleton
 
 WIDTH, KERNEL, HEADS, DROP = 192, 17, 4, 0.2
-LATE_EPOCH = 15  # from which the dropout before the logits acts
+LATE_EPOCH = 15  # from which the dropout before the logits is to act
 AUGMENTATION = AugmentSettings(tempo=0.5, mirror=0.5, scale=0.2, shear=0.15, shift=0.1, rotation=30, hide_time=0.5,
                                hide_longest=0.4)
 
@@ -35,7 +35,7 @@ class LateDropout(nn.Dropout):
         p: share dropped; start: optimiser steps.
     """
 
-    def __init__(self, p: float, start: int):
+    def __init__(self, p: float, start: int = 0):
         super().__init__(p)
         self.start = start
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
@@ -112,10 +112,10 @@ class FirstPlace(nn.Module):
     """The network.
 
     Args:
-        skeleton: of the batches' points; signs: N; epoch_steps: optimiser steps of an epoch.
+        skeleton: of the batches' points; signs: N.
     """
 
-    def __init__(self, skeleton: Skeleton, signs: int, epoch_steps: int):
+    def __init__(self, skeleton: Skeleton, signs: int):
         super().__init__()
         self.stem = nn.Linear(6 * len(skeleton.points), WIDTH, bias=False)
         self.stem_norm = FrameNorm(WIDTH)
@@ -123,7 +123,7 @@ class FirstPlace(nn.Module):
             block for _ in range(2) for block in (*(CausalBlock(WIDTH) for _ in range(3)), TransformerBlock(WIDTH))
         )
         self.top = nn.Linear(WIDTH, 2 * WIDTH)
-        self.head_dropout = LateDropout(0.8, LATE_EPOCH * epoch_steps)
+        self.head_dropout = LateDropout(0.8)
         self.head = nn.Linear(2 * WIDTH, signs)
 
     def outputs(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> Outputs:
