@@ -91,6 +91,16 @@ def test_first_loss_is_about_that_of_a_uniform_guess(name):
     assert loss.item() == pytest.approx(math.log(signs), abs=0.4)
 
 
+@pytest.mark.parametrize("name", REFERENCES)
+def test_half_precision_gives_about_the_same(name):
+    model, clips = model_of(name, "hands"), batch([20, 30, 3], 42)
+    with torch.inference_mode():
+        plain = model(**clips)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = model(**clips)
+    torch.testing.assert_close(rounded.float(), plain, rtol=0, atol=0.1 * plain.std().item() + 0.02)
+
+
 def test_sizes_are_the_published_ones():
     holistic = SKELETONS["holistic"]
     assert sum(len(part.points) for part in chosen_parts(holistic)) == 87
