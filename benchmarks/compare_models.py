@@ -15,13 +15,10 @@ may write to the table at once. The recogniser's recipe is the section `train` o
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -32,7 +29,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
-from model_table import KEY, read_table, render
+from model_table import KEY, locked, read_table, render
 from references import REFERENCES, build_reference
 from slr_lib.augment import AugmentSettings, augmentation
 from slr_lib.checkpoint import load_checkpoint
@@ -242,15 +239,6 @@ def code(model: str) -> str:
         module = sys.modules[REFERENCES[model].module.__module__]
         digest.update(Path(module.__file__).read_bytes())
     return digest.hexdigest()[:8]
-
-
-@contextmanager
-def locked(table: Path) -> Iterator[None]:
-    """The table is this process's alone."""
-    table.parent.mkdir(parents=True, exist_ok=True)
-    with table.with_name(f".{table.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def main(arguments: list[str] | None = None) -> int:

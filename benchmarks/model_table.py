@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +33,15 @@ def read_table(path: Path) -> pd.DataFrame:
     if tuple(rows.columns) != COLUMNS:
         raise InputError(f"{path}: other columns than this version writes; move the file away.")
     return rows
+
+
+@contextmanager
+def locked(table: Path) -> Iterator[None]:
+    """The table is this process's alone."""
+    table.parent.mkdir(parents=True, exist_ok=True)
+    with table.with_name(f".{table.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def render(rows: pd.DataFrame, folder: Path, references: tuple[str, ...]) -> str:
