@@ -19,7 +19,7 @@ import hashlib
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ from slr_lib.evaluation import predict
 from slr_lib.fitting import TrainSettings
 from slr_lib.index import read_index, write_table
 from slr_lib.metrics import quick_figures, ranks
-from slr_lib.model import count_parameters
+from slr_lib.model import ModelConfig, count_parameters
 from slr_lib.notebook import read_params
 from slr_lib.splits import TEST, VAL, folds
 from slr_lib.tasks import Task
@@ -68,11 +68,21 @@ class Run:
 
     @property
     def recipe(self) -> str:
-        """Hash of the settings but for seed and epochs, which the table names; of the file, where there is one."""
+        """Hash of the settings but for seed and epochs, which the table names; of the file, where there is one.
+
+        A reference's are those that it states, so that a setting added to the project leaves its rows as they are.
+        """
         if self.checkpoint is not None:
             return hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()[:8]
         settings = asdict(replace(self.settings, seed=0, epochs=0))
-        described = [self.model, settings, asdict(self.augmentation) if self.augmentation else None]
+        if self.model == OURS:
+            shape = {field.name: field.default for field in fields(ModelConfig) if field.default is not MISSING}
+        else:
+            shape = self.model
+            settings = {name: settings[name] for name in ("batch_size", *REFERENCES[self.model].settings)}
+        plain = asdict(AugmentSettings())
+        augmented = asdict(self.augmentation or AugmentSettings())
+        described = [shape, settings, {name: value for name, value in augmented.items() if value != plain[name]}]
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]
 
     @property

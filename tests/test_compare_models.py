@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -117,6 +118,14 @@ def test_all_models_share_task_and_budget(tiny):
             list(runs["ours"].task().rows(part)) for part in ("train", "val", "test")
         ]
     assert len({run.recipe for run in runs.values()}) == len(runs)
+    seeds = {replace(run, settings=replace(run.settings, seed=7)).recipe for run in runs.values()}
+    assert seeds == {run.recipe for run in runs.values()}
+    faster = {model: replace(run, settings=replace(run.settings, learning_rate=0.5)) for model, run in runs.items()}
+    assert all(run.recipe != runs[model].recipe for model, run in faster.items())
+    weaker = {model: replace(run, augmentation=None) for model, run in runs.items()}
+    assert all(run.recipe != runs[model].recipe for model, run in weaker.items())
+    decay = {model: replace(run, settings=replace(run.settings, ema_decay=0.5)) for model, run in runs.items()}
+    assert [model for model in runs if decay[model].recipe != runs[model].recipe] == ["ours"]
     assert runs["gislr"].augmentation.rotation == 30 and runs["ours"].augmentation != runs["gislr"].augmentation
 
 
