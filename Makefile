@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATASET ?=
 
-.PHONY: help env repro test test-fast lint lab slovo bench-rehearsal lock
+.PHONY: help env repro test test-fast lint lab slovo bench-rehearsal bench-recogniser bench-scale lock
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -41,6 +41,12 @@ slovo: env  ## download Slovo (16 GB), check and unpack it into data/slovo; then
 
 bench-rehearsal: env  ## fill a store of Slovo's true size with synthetic landmarks, prepare it, train an epoch; last line JSON
 	$(BIN)/python benchmarks/rehearsal.py
+
+bench-recogniser: env  ## speed and size of the recogniser beside the predecessor's, repaired; last line JSON
+	$(BIN)/python benchmarks/recogniser.py
+
+bench-scale: env  ## cost a clip and memory from 1,000 to 200,000 synthetic clips; reports/scale.csv and .png
+	$(BIN)/python benchmarks/scale.py
 
 lock:  ## pin anew, in a fresh environment, what pyproject.toml asks for
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

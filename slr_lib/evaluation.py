@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from slr_lib.batches import ClipBatches
@@ -15,7 +16,6 @@ from slr_lib.data_sets import DataSet
 from slr_lib.errors import InputError
 from slr_lib.index import read_index
 from slr_lib.metrics import confusion_table, evaluate_predictions, per_sign_table, per_signer_table
-from slr_lib.model import Recognition
 from slr_lib.splits import TEST, folds, unseen_signers
 from slr_lib.tasks import Task
 
@@ -49,11 +49,11 @@ class Predictions:
 
 
 @torch.inference_mode()
-def predict(model: Recognition, batches: ClipBatches) -> np.ndarray:
+def predict(model: nn.Module, batches: ClipBatches) -> np.ndarray:
     """Logits float32 [n, N] of the clips of some batches, in the order of `batches.rows`."""
-    scores = np.zeros((len(batches.rows), model.config.signs), np.float32)
-    for places, batch in zip(batches.order(0), batches):
-        scores[places] = model(batch.points, batch.mask, batch.frames, batch.times).numpy()
+    logits = [model(batch.points, batch.mask, batch.frames, batch.times).numpy() for batch in batches]
+    scores = np.empty((len(batches.rows), logits[0].shape[1]), np.float32)
+    scores[np.concatenate(batches.order(0))] = np.concatenate(logits)
     return scores
 
 

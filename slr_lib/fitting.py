@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from slr_lib.losses import focal_cross_entropy, recognition_loss
 from slr_lib.metrics import quick_figures
-from slr_lib.model import Recognition
 
 CURVES = ("epoch", "train_loss", "val_loss", "val_top1", "val_mean_accuracy", "learning_rate")
 
@@ -80,10 +79,11 @@ class Fitting(lightning.LightningModule):
     """Trains a model on batches (slr_lib.batches.Batch); `curves` and `best` hold the outcome.
 
     Args:
-        model; settings; steps: optimiser steps of an epoch; state: of an earlier process of this training.
+        model: with `outputs` and `head_dropout` as Recognition has them; settings; steps: optimiser steps of an epoch;
+        state: of an earlier process of this training.
     """
 
-    def __init__(self, model: Recognition, settings: TrainSettings, steps: int, state: dict | None = None):
+    def __init__(self, model: nn.Module, settings: TrainSettings, steps: int, state: dict | None = None):
         super().__init__()
         self.model, self.settings, self.steps = model, settings, steps
         self.average = copy.deepcopy(model).requires_grad_(False) if settings.ema else None
@@ -114,7 +114,7 @@ class Fitting(lightning.LightningModule):
         }
 
     @property
-    def kept(self) -> Recognition:
+    def kept(self) -> nn.Module:
         """The model that is validated and kept: the running mean of the weights where there is one."""
         return self.average or self.model
 
@@ -160,6 +160,8 @@ class Fitting(lightning.LightningModule):
             pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
             averages, weights = (list(p) for p in zip(*pairs, strict=True))
             torch._foreach_lerp_(averages, weights, replaced)
+            for average, followed in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                average.copy_(followed)  # running means themselves, of batch norm
 
     def validation_step(self, batch, _) -> None:
         """Keep logits and labels; in full precision, as the recogniser computes them."""

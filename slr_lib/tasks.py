@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from slr_lib.augment import augmentation
+from slr_lib.augment import AugmentSettings, augmentation
 from slr_lib.batches import Batch, ClipBatches
 from slr_lib.data_sets import DataSet
 from slr_lib.packed_clips import PackedClips, Statistics
@@ -29,15 +29,15 @@ class Task:
     test or ''.
 
     Args:
-        signs: N without no_event. augmentation: its strength in training: strong, weak or none.
+        signs: N without no_event. strength: of the training's augmentation: strong, weak, none or settings of its own.
 
     Raises:
         InputError: the clips are not prepared, or there are fewer signs, or no such fold or strength.
     """
 
     def __init__(
-        self, data_set: DataSet, signs: int, fold: str = "0", *, batch_size: int = 32, strength: str = "none",
-        seed: int = 0,
+        self, data_set: DataSet, signs: int, fold: str = "0", *, batch_size: int = 32,
+        strength: str | AugmentSettings = "none", seed: int = 0,
     ):
         self.packed = PackedClips(data_set.clips)
         self.data_set, self.fold = data_set.name, fold
@@ -50,8 +50,9 @@ class Task:
         classes = {gloss: number for number, gloss in enumerate(self.glosses)}
         self._classes = self.packed.table["gloss"].map(classes).fillna(-1).to_numpy(np.int64)
         self._unmirrored = [classes[gloss] for gloss in data_set.no_mirror if gloss in classes]
-        self._batch_size, self._strength, self._seed = batch_size, strength, seed
-        self._training = self._batches(TRAIN, augmentation(strength), shuffle=True)
+        self._batch_size, self._seed = batch_size, seed
+        self._augmented = augmentation(strength) if isinstance(strength, str) else strength
+        self._training = self._batches(TRAIN, self._augmented, shuffle=True)
 
     def rows(self, part: str) -> np.ndarray:
         """Rows of the packed table that are in a part (train, val, test) and show one of the signs: int64 [n]."""
@@ -65,8 +66,9 @@ class Task:
     def fingerprint(self) -> str:
         """Hash of the clips, their parts, classes and statistics, and of how batches are made of them."""
         digest = hashlib.sha256(self.packed.points)  # memory-mapped: never in memory as a whole
-        described = [self.glosses, self.statistics, self.settings, self._batch_size, self._strength, self._seed,
-                     self._unmirrored, [[part, self.rows(part).tolist()] for part in (TRAIN, VAL)]]
+        described = [self.glosses, self.statistics, self.settings, self._batch_size, self._seed, self._unmirrored,
+                     asdict(self._augmented) if self._augmented else None,
+                     [[part, self.rows(part).tolist()] for part in (TRAIN, VAL)]]
         digest.update(json.dumps(described, ensure_ascii=False).encode())
         return digest.hexdigest()
 

@@ -27,6 +27,7 @@ import lightning.pytorch as lightning
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from slr_lib.checkpoint import Checkpoint, carry_weights, load_checkpoint, save_checkpoint
@@ -70,13 +71,15 @@ class Trained:
 
     metrics: epoch (of the weights kept), picked_by (`validation` or `last epoch`), parameters, carried_signs (whose
     rows came from the start), and val_loss, val_top1, val_mean_accuracy (per cent) where there is a validation part.
-    curves: a row an epoch. seconds, clips_per_second: of this process alone; no part of any output file.
+    curves: a row an epoch. seconds, clips_per_second: of this process alone; no part of any output file. weights: those
+    kept, on the CPU.
     """
 
     metrics: dict
     curves: pd.DataFrame
     seconds: float
     clips_per_second: float
+    weights: dict[str, Tensor]
 
 
 def train(
@@ -115,9 +118,40 @@ def train(
                          f"{len(clips.glosses)} and {len(clips.skeleton.points)}; leave the sizes to the clips.")
     model = build(config, settings.seed)
     carried = carry_weights(began, model, clips.glosses, start) if began is not None else 0
-
     source = _sha256(start) if start is not None else None
-    state = _StateFile(target, fingerprint(clips, settings, config, source))
+
+    def save(trained: Trained) -> None:
+        save_checkpoint(target, Checkpoint(
+            weights=trained.weights, config=config, glosses=tuple(clips.glosses), skeleton=clips.source_skeleton,
+            statistics=clips.statistics, clips=clips.settings, data_set=clips.data_set, epoch=trained.metrics["epoch"],
+            metrics=trained.metrics, training={"settings": asdict(settings), "start_sha256": source},
+        ))
+
+    return fit(model, clips, settings, target, [config.as_plain(), source], save, curves, progress, carried)
+
+
+def fit(
+    model: nn.Module,
+    clips: Clips,
+    settings: TrainSettings,
+    target: str | os.PathLike,
+    described: object,
+    save: Callable[[Trained], None],
+    curves: str | os.PathLike | None = None,
+    progress: bool = True,
+    carried: int = 0,
+) -> Trained:
+    """Train any model, also one that is no `Recognition`; arguments beside these as in `train`.
+
+    Args:
+        model: with `outputs` and `head_dropout` as slr_lib.model.Recognition has them.
+        target: the file that `save` will write; the state for resuming lies beside it.
+        described: what else decides about the outcome, as JSON can hold it; part of the run's fingerprint.
+        save: writes the outcome; the state for resuming goes once it has returned.
+        carried: how many signs' rows came from a start.
+    """
+    target = Path(target)
+    state = _StateFile(target, fingerprint(clips, settings, described))
     validation = clips.val_batches()
     fitting = Fitting(model, settings, steps=len(clips.train_batches(0)), state=state.read())
     callbacks = [state, _CurvesFile(curves)] + ([ProgressBar(target.stem)] if progress else [])
@@ -137,20 +171,22 @@ def train(
     rows = _table(fitting.curves)
     _write_curves(rows, curves)
     metrics = _metrics(fitting, rows, count_parameters(model), carried)
-    save_checkpoint(target, Checkpoint(
-        weights=fitting.best["weights"], config=config, glosses=tuple(clips.glosses), skeleton=clips.source_skeleton,
-        statistics=clips.statistics, clips=clips.settings, data_set=clips.data_set, epoch=fitting.best["epoch"],
-        metrics=metrics, training={"settings": asdict(settings), "start_sha256": source},
-    ))
+    trained = Trained(metrics, rows, seconds, fitting.clips_seen / max(seconds, 1e-9), fitting.best["weights"])
+    save(trained)
     state.remove()
-    return Trained(metrics, rows, seconds, fitting.clips_seen / max(seconds, 1e-9))
+    return trained
 
 
-def fingerprint(clips: Clips, settings: TrainSettings, config: ModelConfig, start: str | None) -> str:
-    """Hash of all that decides about a training's outcome: clips, settings, model, start, code and torch."""
+def fingerprint(clips: Clips, settings: TrainSettings, described: object) -> str:
+    """Hash of all that decides about a training's outcome: clips, settings, what describes the model, code, torch."""
     versions = [torch.__version__, lightning.__version__]
-    described = [clips.fingerprint, asdict(settings), config.as_plain(), start, versions]
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    everything = [clips.fingerprint, asdict(settings), described, versions, code_digest()]
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+
+
+def code_digest() -> str:
+    """Hash of the source of all modules that decide about the outcome of a training."""
+    digest = hashlib.sha256()
     for name in _CODE:
         spec = importlib.util.find_spec(f"slr_lib.{name}")
         digest.update(Path(spec.origin).read_bytes() if spec else b"")

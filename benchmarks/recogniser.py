@@ -1,0 +1,200 @@
+"""Speed and size of the recogniser beside the repaired predecessor, all in one run: `make bench-recogniser`.
+
+Two threads, 128 frames, 1000 signs, the holistic skeleton's chosen points; landmarks of the procedural signer
+(SYNTHETIC: figures of cost, none of recognition), weights untrained.
+
+- train_clips_per_s: optimiser steps on batches at hand (loss, gradients, clipping, AdamW), every clip of 128 frames. Of
+  ours with the batch size of params.yaml. Of the predecessor at batch 8, as published, and at its best of several batch
+  sizes; the ratio takes the best, which is the more favourable to it. Both in the faster of bf16 and fp32.
+- forward_ms: the network alone, one clip, fp32.
+- clip_ms: landmarks [128, 543, 3] in memory -> top five, one clip, all preprocessing included.
+- preprocess_ms: landmarks [150, 543, 3] with NaN -> model input, a clip's share of a batch of 256.
+
+The last line printed is one JSON object; `ratios` are ours over the predecessor's (clip: its forward pass over our
+whole way from landmarks to the top five), each with the `bar` that it must reach.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from compare_models import OURS, recipe_of
+from references import REFERENCES, build_reference
+from references.predecessor_preprocessing import POINTS, preprocess
+from slr_lib.batches import Batch, collate
+from slr_lib.checkpoint import Checkpoint
+from slr_lib.clips import ClipSettings, prepare_clip
+from slr_lib.demo import demo_signs, make_signer, synthetic_landmarks
+from slr_lib.fitting import TrainSettings, parameter_groups
+from slr_lib.landmark_store import ClipLandmarks
+from slr_lib.losses import recognition_loss
+from slr_lib.model import ModelConfig, build, count_parameters
+from slr_lib.packed_clips import Statistics
+from slr_lib.recogniser import Recogniser
+from slr_lib.skeleton import HOLISTIC
+from slr_lib.tasks import MAX_FRAMES
+from threads import spin_briefly
+
+SIGNS, THREADS, FPS = 1000, 2, 30.0
+LONG, BATCH = 150, 256  # frames and clips of the preprocessing's measurement
+PUBLISHED_BATCH = 8
+BARS = {"training": 40.0, "clip": 30.0, "preprocessing": 130.0}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much to measure. batches: the predecessor's batch sizes; steps: timed ones of a training; passes: timed
+    forward passes of one clip; clips: of the preprocessing."""
+
+    batches: tuple[int, ...] = (PUBLISHED_BATCH, 16, 32)
+    steps: int = 5
+    passes: int = 40
+    clips: int = BATCH
+
+
+def landmarks(frames: int, count: int) -> list[np.ndarray]:
+    """Clips of the procedural signer, float32 [frames, 543, 3]; a hand may be missing, never both (such frames would be
+    dropped, and the clips shorter than said)."""
+    hands = [list(part.points) for part in HOLISTIC.hands]
+    drawn = []
+    for number, sign in enumerate(demo_signs(min(count, 8))):
+        points = synthetic_landmarks(frames, number, sign, make_signer(number, 0))
+        seen = ~np.isnan(points[:, hands, 0]).all(2)  # T, 2
+        last = np.maximum.accumulate(np.where(seen.any(1), np.arange(frames), 0))
+        last = np.where(seen[last].any(1), last, np.flatnonzero(seen.any(1))[0])
+        drawn.append(points[last])
+    return [drawn[number % len(drawn)].copy() for number in range(count)]
+
+
+def seconds_of(work: Callable[[], object], times: int) -> float:
+    """Median time of a call, after one that is not counted."""
+    work()
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def train_rate(model: nn.Module, settings: TrainSettings, batch: Batch, bf16: bool, steps: int) -> float:
+    """Clips a second of training steps on one batch, as slr_lib.fitting takes them."""
+    optimiser = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), lr=1e-5, fused=True)
+    model.train()
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            outputs = model.outputs(batch.points, batch.mask, batch.frames, batch.times)
+            loss = recognition_loss(outputs, batch.labels, settings.label_smoothing, settings.focal_gamma,
+                                    settings.auxiliary_weight)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return len(batch.labels) / seconds_of(step, steps)
+
+
+def forward_ms(model: nn.Module, batch: Batch, passes: int) -> float:
+    """Milliseconds of one forward pass in evaluation mode."""
+    model.eval()
+    with torch.inference_mode():
+        taken = seconds_of(lambda: model(batch.points, batch.mask, batch.frames, batch.times), passes)
+    return 1000 * taken
+
+
+def first_clips(batch: Batch, count: int) -> Batch:
+    """The first clips of a batch."""
+    return Batch(*(tensor[:count] for tensor in batch))
+
+
+def measure(effort: Effort) -> dict:
+    """All figures; the report."""
+    torch.set_num_threads(THREADS)
+    skeleton, _ = HOLISTIC.select()
+    unit = Statistics(np.zeros((len(skeleton.points), 3), np.float32), np.ones((len(skeleton.points), 3), np.float32))
+    settings, _ = recipe_of(OURS)
+    config = ModelConfig.for_skeleton(skeleton, SIGNS, dropout=settings.dropout, drop_path=settings.drop_path,
+                                      head_dropout=settings.head_dropout)
+    ours = build(config)
+    theirs = build_reference("predecessor", skeleton, SIGNS, steps=1)
+    rival = TrainSettings(**REFERENCES["predecessor"].settings)
+    most = max(settings.batch_size, *effort.batches)
+    shown = [ClipLandmarks(points, np.arange(MAX_FRAMES) / FPS) for points in landmarks(MAX_FRAMES, most)]
+    batch = collate([prepare_clip(clip, HOLISTIC) for clip in shown], unit)
+    if not batch.frames.all() or batch.frames.shape[1] != MAX_FRAMES:
+        raise RuntimeError("a clip lost frames on its way")
+    batch = batch._replace(labels=torch.arange(most) % SIGNS)
+
+    bar = tqdm(total=3 + 2 * (1 + len(effort.batches)) + 2, desc="measuring", unit="figure")
+
+    def counted(figure: float) -> float:
+        bar.update()
+        return figure
+
+    one = first_clips(batch, 1)
+    forward = [counted(forward_ms(model, one, effort.passes)) for model in (ours, theirs)]
+    recogniser = Recogniser(Checkpoint(
+        weights=ours.state_dict(), config=config, glosses=tuple(str(i) for i in range(SIGNS)), skeleton=HOLISTIC,
+        statistics=unit.as_plain(), clips={**asdict(ClipSettings()), "max_frames": MAX_FRAMES},
+    ))
+    clip_ms = counted(1000 * seconds_of(lambda: recogniser.recognise_landmarks(shown[0]), effort.passes))
+    long = landmarks(LONG, effort.clips)
+    prepared = [counted(1000 * seconds / len(long)) for seconds in preprocessing(long, unit)]
+    trained = max(counted(train_rate(ours, settings, first_clips(batch, settings.batch_size), bf16, effort.steps))
+                  for bf16 in (True, False))
+    rates = {size: max(counted(train_rate(theirs, rival, first_clips(batch, size), bf16, effort.steps))
+                       for bf16 in (True, False)) for size in effort.batches}
+    bar.close()
+    fastest = max(rates, key=rates.get)
+    ratios = {"training": trained / rates[fastest], "clip": forward[1] / clip_ms,
+              "preprocessing": prepared[1] / prepared[0]}
+    return {
+        "benchmark": "recogniser", "landmarks": "synthetic", "frames": MAX_FRAMES, "signs": SIGNS,
+        "points": len(skeleton.points), "threads": THREADS, "cores": os.cpu_count(), "batch_size": settings.batch_size,
+        "train_clips_per_s": round(trained, 2), "forward_ms": round(forward[0], 3), "clip_ms": round(clip_ms, 3),
+        "preprocess_ms": round(prepared[0], 4), "parameters": count_parameters(ours),
+        "predecessor": {
+            "train_clips_per_s": round(rates[fastest], 3), "batch_size": fastest,
+            "train_clips_per_s_by_batch_size": {str(size): round(rate, 3) for size, rate in rates.items()},
+            "forward_ms": round(forward[1], 3), "preprocess_ms": round(prepared[1], 4),
+            "parameters": count_parameters(theirs),
+        },
+        "ratios": {name: round(value, 1) for name, value in ratios.items()}, "bars": BARS,
+        "bars_reached": {name: value >= BARS[name] for name, value in ratios.items()},
+    }
+
+
+def preprocessing(clips: list[np.ndarray], unit: Statistics) -> tuple[float, float]:
+    """Seconds for all the clips: ours into one batch, and the predecessor's one by one."""
+    shown = [ClipLandmarks(points, np.arange(len(points)) / FPS) for points in clips]
+    mean, std = torch.zeros(len(POINTS), 2), torch.ones(len(POINTS), 2)
+    return (seconds_of(lambda: collate([prepare_clip(clip, HOLISTIC) for clip in shown], unit), 3),
+            seconds_of(lambda: [preprocess(points, mean, std) for points in clips], 1))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="few repetitions, for a look: figures are rough")
+    options = parser.parse_args(arguments)
+    effort = Effort(batches=(PUBLISHED_BATCH,), steps=1, passes=5, clips=8) if options.quick else Effort()
+    print(json.dumps(measure(effort)))
+    return 0
+
+
+if __name__ == "__main__":
+    spin_briefly()
+    sys.exit(main())
