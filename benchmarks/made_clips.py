@@ -1,4 +1,4 @@
-"""Clips whose truth is known, in every format that people record in: each picture carries its own number and colours."""
+"""Clips whose truth is known, in every format that people record in: each picture shows its number and four colours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-COLOURS = np.uint8([[200, 40, 40], [40, 160, 60], [50, 60, 190], [190, 180, 60]])  # top left, top right, bottom ...
+COLOURS = np.uint8([[230, 20, 30], [20, 170, 40], [30, 40, 210], [220, 210, 40]])  # top left, top right, bottom ...
 FRAMES = 24
 _BITS = 16
 _FAST_VPX = {"deadline": "realtime", "cpu-used": "8"}
@@ -64,8 +64,9 @@ class Format:
 
 
 def draw_pattern(number: int, width: int, height: int) -> np.ndarray:
-    """uint8 [height, width, 3]: a colour a quarter, and across the middle the number as 16 cells, the lowest bit first."""
-    picture = COLOURS.reshape(2, 2, 3).repeat((height + 1) // 2, 0)[:height].repeat((width + 1) // 2, 1)[:, :width].copy()
+    """uint8 [height, width, 3]: a colour a quarter; across the middle the number as 16 cells, the lowest bit first."""
+    quarters = COLOURS.reshape(2, 2, 3).repeat((height + 1) // 2, 0).repeat((width + 1) // 2, 1)
+    picture = quarters[:height, :width].copy()
     for bit, cell in enumerate(_cells(height, width)):
         picture[cell] = 235 if number >> bit & 1 else 16
     return picture
@@ -83,7 +84,8 @@ def colour_error(picture: np.ndarray, grey: bool = False) -> float:
     wanted = COLOURS.astype(float)
     if grey:
         wanted = (wanted @ [0.299, 0.587, 0.114])[:, None]
-    rows, columns = ((slice(size // 10, size // 4), slice(size - size // 4, size - size // 10)) for size in (height, width))
+    rows, columns = ([slice(size // 10, size // 4), slice(size - size // 4, size - size // 10)]
+                     for size in (height, width))
     found = np.array([picture[row, column].mean((0, 1)) for row in rows for column in columns])
     return float(np.abs(found - wanted).max())
 
@@ -94,7 +96,8 @@ def encode(path: Path, pictures: Iterable[np.ndarray], encoding: Encoding, milli
     even = set(np.diff(milliseconds)) <= {40}
     base = Fraction(1, 25) if even else Fraction(1, 1000)
     with av.open(str(path), "w", format=encoding.container, options=encoding.container_options) as container:
-        stream = container.add_stream(encoding.codec, rate=25, options=encoding.codec_options)
+        steady = {"x264-params": "cpu-independent=1"} if encoding.codec == "libx264" else {}  # the same bytes each time
+        stream = container.add_stream(encoding.codec, rate=25, options=steady | encoding.codec_options)
         context = stream.codec_context
         for number, picture in enumerate(pictures):
             if number == 0:
@@ -132,7 +135,7 @@ def _cells(height: int, width: int) -> list[tuple[slice, slice]]:
 
 
 def _vpx(codec: str) -> Encoding:
-    return Encoding(codec, container="webm", codec_options=_FAST_VPX, container_options={"live": "1"})
+    return Encoding(codec, container="webm", codec_options={**_FAST_VPX, "b": "2M"}, container_options={"live": "1"})
 
 
 _X265 = Encoding("libx265", codec_options={"x265-params": "log-level=none:pools=none:frame-threads=1", "tag": "hvc1"})

@@ -1,4 +1,4 @@
-"""Clips with nobody, one, two or half a person in them, drawn by the procedural signer, and what is really to be seen."""
+"""Clips with nobody, one, two or half a person in them, drawn by the procedural signer, and what is really in view."""
 
 from __future__ import annotations
 

@@ -154,6 +154,7 @@ class Video:
         try:
             self._stream = _picture_stream(self._container, self.path, strict)
             self.fps = _rate(self._stream)
+            self._unfinished = self._stream.codec_context.name == "gif" and not _has_end_mark(self.path)
             self._promise = self._stream.frames or None
             self._read = self._hidden = self._lost = 0  # packets: read, not to be shown, bad before the first frame
             self._error: str | None = None
@@ -169,6 +170,8 @@ class Video:
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Frames up to the first error. Errors before the first frame are passed over: a recording may begin midway."""
         packets = self._container.demux(self._stream)
+        if self._unfinished:
+            packets = _all_but_last(packets)
         while not self._failed:
             frames = []
             try:
@@ -210,6 +213,8 @@ class Video:
             text = f"breaks off after frame {self.decoded}: it ends before the last frame that its header promises"
         elif self._lost:
             text = f"{self._lost} packets before the first good frame do not decode: {self._error}"
+        elif self._unfinished:
+            text = f"breaks off after frame {self.decoded}: it ends without a GIF's end mark"
         elif self._passed_over:
             text = f"its frames hold errors that were passed over: {self._passed_over}"
         if text is not None:
@@ -362,6 +367,22 @@ def _orientation(frame: av.VideoFrame) -> tuple[bool, tuple[slice, slice]]:
     sideways = abs(b) > abs(a)
     across, down = (c, b) if sideways else (a, d)
     return sideways, (slice(None, None, -1 if down < 0 else 1), slice(None, None, -1 if across < 0 else 1))
+
+
+def _has_end_mark(gif: Path) -> bool:
+    """Whether a GIF, which tells its number of frames nowhere, ends as it should; zeros behind that are padding."""
+    with gif.open("rb") as file:
+        file.seek(max(0, gif.stat().st_size - 64))
+        return file.read().rstrip(b"\0").endswith(b";")
+
+
+def _all_but_last(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+    held = None
+    for packet in packets:
+        if packet.size:
+            if held is not None:
+                yield held
+            held = packet
 
 
 def _rate(stream) -> float | None:
