@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATASET ?=
 
-.PHONY: help env repro test test-fast lint lab slovo bench-rehearsal lock
+.PHONY: help env repro test test-fast lint lab slovo bench-rehearsal bench-formats lock
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -41,6 +41,9 @@ slovo: env  ## download Slovo (16 GB), check and unpack it into data/slovo; then
 
 bench-rehearsal: env  ## fill a store of Slovo's true size with synthetic landmarks, prepare it, train an epoch; last line JSON
 	$(BIN)/python benchmarks/rehearsal.py
+
+bench-formats: env  ## read every kind of clip, good and broken, beside its truth; Markdown tables, last line JSON
+	$(BIN)/python benchmarks/formats.py
 
 lock:  ## pin anew, in a fresh environment, what pyproject.toml asks for
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -209,12 +209,12 @@ class Video:
         text = None
         if self._failed:
             text = f"breaks off after frame {self.decoded}: {self._error}"
+        elif self._unfinished:
+            text = f"breaks off after frame {self.decoded}: it ends without a GIF's end mark"
         elif self._promise is not None and self._read < self._promise:
             text = f"breaks off after frame {self.decoded}: it ends before the last frame that its header promises"
         elif self._lost:
             text = f"{self._lost} packets before the first good frame do not decode: {self._error}"
-        elif self._unfinished:
-            text = f"breaks off after frame {self.decoded}: it ends without a GIF's end mark"
         elif self._passed_over:
             text = f"its frames hold errors that were passed over: {self._passed_over}"
         if text is not None:

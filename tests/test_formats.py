@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import broken_clips
 import formats
 import made_clips
-import numpy as np
 import pytest
 from made_people import PEOPLE
 from reading import measure
@@ -114,4 +115,16 @@ def test_a_clip_that_begins_with_a_lost_key_frame_starts_at_the_next(sources):
         numbers = [made_clips.read_number(picture) for _, picture in video]
     assert numbers == list(range(12, 24)) and "before the first good frame" in video.damage.text
     assert (video.damage.decoded, video.damage.promised) == (12, 24)
-    assert np.all(np.diff(numbers) == 1)
+
+
+def test_faults_beside_the_pictures_cost_no_frame(tmp_path):
+    """Before each picture a message that claims more bytes than it has: players pass it over; we do too, and say so."""
+    path = tmp_path / "messages.h264"
+    pictures = [made_clips.draw_pattern(number, 160, 120) for number in range(10)]
+    made_clips.encode(path, pictures, made_clips.Encoding(container="h264"), range(0, 400, 40))
+    message = b"\0\0\0\1\6\5\xf0abc\x80"
+    path.write_bytes(re.sub(rb"\x00\x00\x00?\x01([\x65\x41\x01])", lambda start: message + b"\0\0\0\1" + start[1],
+                            path.read_bytes()))
+    with read_video(path) as video:
+        numbers = [made_clips.read_number(picture) for _, picture in video]
+    assert numbers == list(range(10)) and "passed over" in video.damage.text
