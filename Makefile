@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATASET ?=
 
-.PHONY: help env repro test test-fast lint lab slovo bench-rehearsal bench-recogniser bench-scale lock
+.PHONY: help env repro test test-fast lint lab slovo bench-rehearsal bench-recogniser bench-scale bench-formats lock
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ bench-recogniser: env  ## speed and size of the recogniser beside the predecesso
 
 bench-scale: env  ## cost a clip and memory from 1,000 to 200,000 synthetic clips; reports/scale.csv and .png
 	$(BIN)/python benchmarks/scale.py
+
+bench-formats: env  ## read every kind of clip, good and broken, beside its truth; Markdown tables, last line JSON
+	$(BIN)/python benchmarks/formats.py
 
 lock:  ## pin anew, in a fresh environment, what pyproject.toml asks for
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

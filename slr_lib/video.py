@@ -17,14 +17,17 @@ import av
 import numpy as np
 
 from slr_lib.errors import InputError
+from slr_lib.mp4_boxes import KINDS, check_boxes
 
 # FFmpeg also opens playlists, text art and image patterns, some of which fetch other files: only these are videos
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,m4v"
-MAX_PIXELS = 8192 * 8192
+MAX_PIXELS = 8192 * 4320  # 8K: a decoder may hold 16 pictures, and these must fit into 2 GB
 MAX_FRAMES = 100_000  # nearly an hour at 30 frames/s: no clip of one sign, and 650 MB of landmarks
 # In these codecs a packet is a frame; in the others some packets show nothing, so only decoding counts them
 PACKET_IS_FRAME = {"h264", "hevc", "mpeg4", "mjpeg", "gif"}
 FALLBACK_FPS = 30
+# for the decoders: a codec's own header may claim more than the container's
+_LIMITS = {"max_pixels": str(MAX_PIXELS)}
 # cpu-independent: x264's vector code for the bit rate (mbtree) reads beyond its arrays, so that small or unaligned
 # pictures come out differently from one run to the next
 _ENCODING = {"preset": "veryfast", "crf": "20", "threads": "1", "x264-params": "cpu-independent=1"}
@@ -57,23 +60,19 @@ class Video:
         self._begin, self._stop, self._least, self._most = 0, None, 0, None
         if end is not None:
             self._plan_trimming(int(begin or 0), int(end))
-        self._container = _open(self.path)
+        self._passed_over: str | None = None  # the fault for which a strict decoder gives no frame at all
+        self._begin_decoding()
+        if self._first is None and self._error:  # it may be a harmless one, in the messages beside the pictures
+            self._passed_over = self._error
+            self._begin_decoding(strict=False)
         try:
-            self._stream = _picture_stream(self._container, self.path)
-            self.fps = _rate(self._stream)
-            self._promise = self._stream.frames or None
-            self._read = self._hidden = self._lost = 0  # packets: read, not to be shown, bad before the first frame
-            self._error: str | None = None
-            self._failed = False
-            self._frames = self._decode()
-            self._first = next(self._frames, None)
             if self._first is None:
                 raise InputError(f"{self.path}: no frame decodes ({self._error or 'the video track is empty'}); "
                                  "copy or record the clip again")
             self._size = (self._first.width, self._first.height)
-            self._turns = round(self._first.rotation / 90) % 4
+            self._sideways, self._flips = _orientation(self._first)
             ratio = float(self._stream.sample_aspect_ratio or 1)  # a pixel's width over its height, as stored
-            self.aspect = self.width / self.height * (ratio if self._turns % 2 == 0 else 1 / ratio)
+            self.aspect = self.width / self.height * (1 / ratio if self._sideways else ratio)
         except BaseException:
             self.close()
             raise
@@ -81,12 +80,12 @@ class Video:
     @property
     def width(self) -> int:
         """Pixels across a picture, after rotation."""
-        return self._size[self._turns % 2]
+        return self._size[self._sideways]
 
     @property
     def height(self) -> int:
         """Pixels down a picture, after rotation."""
-        return self._size[1 - self._turns % 2]
+        return self._size[1 - self._sideways]
 
     @property
     def promised_frames(self) -> int | None:
@@ -146,45 +145,78 @@ class Video:
             raise InputError(f"{self.path}: {count} frames fit neither begin {begin} and end {end} of an untrimmed "
                              f"clip nor the {length} frames of a trimmed one; correct its row or replace the file")
 
+    def _begin_decoding(self, strict: bool = True) -> None:
+        """Open the file and decode its first frame, None where none decodes.
+
+        strict: a decoder that meets nonsense says so, and does not paint over it with what surrounds it.
+        """
+        self._container = _open(self.path)
+        try:
+            self._stream = _picture_stream(self._container, self.path, strict)
+            self.fps = _rate(self._stream)
+            self._unfinished = self._stream.codec_context.name == "gif" and not _has_end_mark(self.path)
+            self._promise = self._stream.frames or None
+            self._read = self._hidden = self._lost = 0  # packets: read, not to be shown, bad before the first frame
+            self._error: str | None = None
+            self._failed = False
+            self._frames = self._decode()
+            self._first = next(self._frames, None)
+        except BaseException:
+            self.close()
+            raise
+        if self._first is None:
+            self.close()
+
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Frames up to the first error. Errors before the first frame are passed over: a recording may begin midway."""
         packets = self._container.demux(self._stream)
-        while True:
+        if self._unfinished:
+            packets = _all_but_last(packets)
+        while not self._failed:
+            frames = []
             try:
                 packet = next(packets, None)
                 if packet is None:
                     return
-                if packet.is_corrupt:  # the rest of a cut frame: only those that wait in the decoder are whole
+                self._read += packet.size > 0
+                self._hidden += packet.is_discard
+                if packet.is_corrupt:  # the rest of a cut frame: those that wait in the decoder are whole
                     self._error, self._failed = "it is cut off within a frame", True
                     frames = self._stream.codec_context.decode(None)
+                elif self._lost and not self.decoded and packet.size and not packet.is_keyframe:
+                    self._lost += 1  # it would be painted onto a picture that is lost
                 else:
-                    self._read += packet.size > 0
-                    self._hidden += packet.is_discard
                     frames = packet.decode()
             except av.FFmpegError as error:
-                self._error = _reason(error)
-                if self.decoded:
-                    self._failed = True
-                    return
-                self._lost += 1
-                continue
+                self._fail(_reason(error))
             for frame in frames:
+                if frame.is_corrupt:
+                    self._fail("a part of the picture does not decode")
+                    if self._failed:
+                        return
+                    continue
                 self.decoded += 1
                 if self.decoded > MAX_FRAMES:
                     raise InputError(f"{self.path}: more than {MAX_FRAMES} frames; cut it into clips of one sign")
                 yield frame
-            if self._failed:
-                return
+
+    def _fail(self, why: str) -> None:
+        self._error, self._failed = why, self.decoded > 0
+        self._lost += not self._failed
 
     def _settle(self) -> None:
         """Say what is wrong, once the file has been read to where it ends or breaks off."""
         text = None
         if self._failed:
             text = f"breaks off after frame {self.decoded}: {self._error}"
+        elif self._unfinished:
+            text = f"breaks off after frame {self.decoded}: it ends without a GIF's end mark"
         elif self._promise is not None and self._read < self._promise:
             text = f"breaks off after frame {self.decoded}: it ends before the last frame that its header promises"
         elif self._lost:
             text = f"{self._lost} packets before the first good frame do not decode: {self._error}"
+        elif self._passed_over:
+            text = f"its frames hold errors that were passed over: {self._passed_over}"
         if text is not None:
             self.damage = Damage(text, self.decoded, self.promised_frames)
 
@@ -196,8 +228,7 @@ class Video:
         except (av.FFmpegError, ValueError) as error:
             raise InputError(f"{self.path}: pictures of format {frame.format.name} cannot be turned into RGB "
                              f"({_reason(error)}); convert the clip to H.264") from None
-        # FFmpeg states the counter-clockwise angle by which the stored picture is to be turned
-        return np.ascontiguousarray(np.rot90(rgb, self._turns) if self._turns else rgb)
+        return np.ascontiguousarray((rgb.swapaxes(0, 1) if self._sideways else rgb)[self._flips])
 
 
 def read_video(path: str | os.PathLike, begin: int | None = None, end: int | None = None) -> Video:
@@ -293,19 +324,20 @@ def _open(path: Path) -> av.container.InputContainer:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     if not head:
         raise InputError(f"{path}: the file is empty; copy or download it again")
+    check_boxes(path, MAX_FRAMES)
     if head.startswith(b"version https://git-lfs"):
         raise InputError(f"{path}: a git-LFS pointer, not the video itself; fetch it with `git lfs pull`")
     try:
         # "file:" keeps a colon in the name from being read as a protocol; metadata in any encoding must not stop us
-        return av.open(f"file:{path}", options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
-                       metadata_errors="replace")
+        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", **_LIMITS}
+        return av.open(f"file:{path}", options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
-        cut = head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free")
+        cut = head[4:8] in KINDS
         why = "its index is missing: the file is cut off or damaged" if cut else f"no video: {_reason(error)}"
         raise InputError(f"{path}: cannot be opened ({why}); copy or download it again") from None
 
 
-def _picture_stream(container, path: Path):
+def _picture_stream(container, path: Path, strict: bool = False):
     """The video track, decoded by one thread: clips are spread over cores by process. Raises InputError."""
     streams = [stream for stream in container.streams.video if stream.codec_context is not None]
     if not streams:
@@ -320,8 +352,37 @@ def _picture_stream(container, path: Path):
                          "its header is damaged, or cut it into clips of one sign")
     context.thread_count = 1
     context.thread_type = "NONE"
-    context.options = {"max_pixels": str(MAX_PIXELS)}  # the codec's own header may claim more than the container's
+    context.options = _LIMITS | ({"err_detect": "explode"} if strict else {})
     return stream
+
+
+def _orientation(frame: av.VideoFrame) -> tuple[bool, tuple[slice, slice]]:
+    """How the stored picture is to be shown: whether x and y change places, then slices that flip y and x.
+
+    FFmpeg's own angle tells a mirrored picture from a turned one no more, so the matrix itself is read: a stored (x, y)
+    is shown at (x a + y c, x b + y d).
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist() if matrix else (1, 0, 0, 0, 1)
+    sideways = abs(b) > abs(a)
+    across, down = (c, b) if sideways else (a, d)
+    return sideways, (slice(None, None, -1 if down < 0 else 1), slice(None, None, -1 if across < 0 else 1))
+
+
+def _has_end_mark(gif: Path) -> bool:
+    """Whether a GIF, which tells its number of frames nowhere, ends as it should; zeros behind that are padding."""
+    with gif.open("rb") as file:
+        file.seek(max(0, gif.stat().st_size - 64))
+        return file.read().rstrip(b"\0").endswith(b";")
+
+
+def _all_but_last(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+    held = None
+    for packet in packets:
+        if packet.size:
+            if held is not None:
+                yield held
+            held = packet
 
 
 def _rate(stream) -> float | None:
