@@ -21,13 +21,14 @@ DVC = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
 # from the raw file to the chart: a module may import only what stands on its own line or on a line above it
 ORDER = [
     ["errors", "versions"],
-    ["data_sets", "skeleton", "video", "download", "baselines", "geometry", "slots"],
+    ["data_sets", "skeleton", "video", "download", "baselines", "geometry", "slots", "recordings"],
+    ["gislr", "pose_files", "slovo_hands"],
     ["index"],
     ["signs"],
     ["annotations"],
     ["splits", "inventory", "landmark_formats"],
     ["landmarks", "landmark_store", "demo"],
-    ["extraction", "exchange", "corpus", "clips"],
+    ["extraction", "exchange", "landmark_export", "corpus", "clips"],
     ["packed_clips"],
     ["parts", "augment"],
     ["batches", "layers", "losses", "metrics"],
