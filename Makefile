@@ -44,6 +44,6 @@ bench-rehearsal: env  ## fill a store of Slovo's true size with synthetic landma
 
 lock:  ## pin anew, in a fresh environment, what pyproject.toml asks for
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --quiet --upgrade torch==2.13.0 setuptools --editable '.[test]'
+	build/lock/bin/pip install --quiet --upgrade torch==2.13.0 setuptools --editable '.[mediapipe,test]'
 	build/lock/bin/pip freeze --all --exclude-editable | sed 's/+cpu$$//' | grep -v '^pip==' > requirements.lock
 	rm -rf build/lock

@@ -189,11 +189,12 @@ def test_environment_yml_gives_the_locks_pins_with_reasons():
 
 
 def tomllib_names(text: str) -> set[str]:
-    """Names that pyproject.toml asks for."""
+    """Names that pyproject.toml asks for, with the extras that the lock holds."""
     import tomllib
 
     project = tomllib.loads(text)["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["mediapipe"] + extras["test"]
     return {re.match(r"[\w.-]+", line)[0].lower() for line in wanted}
 
 
