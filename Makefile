@@ -53,6 +53,6 @@ bench-formats: env  ## read every kind of clip, good and broken, beside its trut
 
 lock:  ## pin anew, in a fresh environment, what pyproject.toml asks for
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --quiet --upgrade torch==2.13.0 setuptools --editable '.[test]'
+	build/lock/bin/pip install --quiet --upgrade torch==2.13.0 setuptools --editable '.[mediapipe,test]'
 	build/lock/bin/pip freeze --all --exclude-editable | sed 's/+cpu$$//' | grep -v '^pip==' > requirements.lock
 	rm -rf build/lock

@@ -66,16 +66,19 @@ class BytePlanes(_Section):
 class LandmarkImport(_Section):
     """Landmarks that somebody else extracted: how they are stored and which table lists them. docs/import.md explains.
 
-    format: `gislr` (a parquet a clip, Kaggle GISLR's columns), `npy` (a .npy a clip) or `npz` (packed files).
+    format: `gislr` (a parquet a clip, Kaggle GISLR's columns), `pose` (a .pose a clip), `npy` (a .npy a clip), `npz`
+    (packed files) or `slovo_mediapipe` (Slovo's own file of hands). size: the table's columns with the pictures' width
+    and height.
     """
 
-    format: Literal["gislr", "npy", "npz"]
+    format: Literal["gislr", "pose", "npy", "npz", "slovo_mediapipe"]
     index: str = "index.csv"
     columns: Columns = Columns()
     where: dict[str, list[_Text]] = {}
     split_values: dict[_Text, Literal["train", "val", "test"]] = {}
     signs: Literal["needed", "all"] = "needed"
     clip_path: str | None = None
+    size: Annotated[list[str], Field(min_length=2, max_length=2)] | None = None
     files: list[str] = []
     arrays: list[str | BytePlanes] = []
     offsets: str = "frame_offset"
@@ -88,6 +91,8 @@ class LandmarkImport(_Section):
     def _consistent(self):
         if self.format == "npz" and not (self.files and self.arrays):
             raise ValueError("format `npz` needs `files` and `arrays`")
+        if self.format == "slovo_mediapipe" and not self.files:
+            raise ValueError("format `slovo_mediapipe` needs `files`")
         return self
 
 

@@ -16,8 +16,9 @@ from slr_lib.data_sets import DataSet, load_data_set
 from slr_lib.errors import InputError, exit_status
 from slr_lib.index import accepted, rejected
 from slr_lib.inventory import record
-from slr_lib.landmark_formats import Recording, Source, Unusable, read_sources
+from slr_lib.landmark_formats import read_sources
 from slr_lib.landmark_store import ClipLandmarks, LandmarkStore
+from slr_lib.recordings import Recording, Source, Unusable
 from slr_lib.signs import choose_signs, needed_clips
 from slr_lib.skeleton import load_skeleton
 
@@ -89,6 +90,8 @@ def _store(store: LandmarkStore, clip: str, source: Source | str, fps: float) ->
     info = {"fingerprint": source.fingerprint, "frames": len(times), "missing": share, "fps": fps}
     if recording.times is not None:
         del info["fps"]  # recorded times, not assumed ones
+    if recording.size is not None:
+        info["width"], info["height"] = recording.size
     store.write(clip, ClipLandmarks(recording.points, times, info))
     return len(times), share
 

@@ -1,4 +1,4 @@
-"""Landmarks that somebody else extracted, as they lie on disk: GISLR parquets, NumPy arrays a clip, packed NumPy files.
+"""Landmarks that somebody else extracted, as they lie on disk: a file a clip, or many clips in packed files.
 
 Each reader goes through the clips of a data set and yields, for each, a `Source` to load it from or the reason why it
 cannot be used. docs/import.md describes the formats for users.
@@ -10,7 +10,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,30 +18,11 @@ import pandas as pd
 
 from slr_lib.data_sets import BytePlanes, DataSet
 from slr_lib.errors import InputError
+from slr_lib.gislr import read_gislr
+from slr_lib.pose_files import read_pose
+from slr_lib.recordings import Recording, Source, Unusable, shorten, to_points
 from slr_lib.skeleton import HOLISTIC, Skeleton
-
-# first point and number of points
-_TYPES = {"face": (0, 468), "left_hand": (468, 21), "pose": (489, 33), "right_hand": (522, 21)}
-
-
-class Unusable(ValueError):
-    """A clip's landmarks cannot be used; the text is the reason for the table of rejects."""
-
-
-@dataclass(frozen=True)
-class Recording:
-    """points float32 [T, P, 3], NaN where missing; times float64 [T] in seconds, None where they are not recorded."""
-
-    points: np.ndarray
-    times: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Source:
-    """One clip's landmarks, not loaded yet. `fingerprint` changes with their bytes; `load` may raise Unusable."""
-
-    fingerprint: str
-    load: Callable[[], Recording]
+from slr_lib.slovo_hands import JOINTS, LAYOUT, Malformed, read_hands
 
 
 def read_sources(rows: pd.DataFrame, data_set: DataSet, skeleton: Skeleton) -> Iterator[tuple[str, Source | str]]:
@@ -51,50 +32,10 @@ def read_sources(rows: pd.DataFrame, data_set: DataSet, skeleton: Skeleton) -> I
         InputError: a packed file is absent or does not hold what the data set's `import` names, or the skeleton has
             points that the format has not; names the file and the key.
     """
-    readers = {"gislr": _read_gislr, "npy": _read_npy, "npz": _read_packed}
-    yield from readers[data_set.landmark_import.format](rows, data_set, skeleton)
-
-
-def to_points(array: np.ndarray, count: int, missing: float | None = None, y_up: bool = False) -> np.ndarray:
-    """Bring an array of landmarks into the project's form.
-
-    Args:
-        array: [T, P, C], with any axes in place of P (hands x joints), or [T, P * C]; C is 2 or 3.
-        count: P.
-        missing: number that all coordinates of an undetected point have, beside NaN.
-        y_up: y grows upwards in the source; here it grows downwards, as in a picture.
-
-    Returns:
-        float32 [T, P, 3]; NaN in all three coordinates where x or y is missing; z is 0 where it is not recorded.
-
-    Raises:
-        Unusable: not numbers, no frame, another number of points, infinite values, or no point at all.
-    """
-    if array.dtype.kind not in "fiu":
-        raise Unusable(f"it holds {array.dtype} instead of numbers")
-    shape = array.shape
-    if array.ndim == 2 and shape[1] in (2 * count, 3 * count):
-        array = array.reshape(shape[0], count, -1)
-    if array.ndim < 3 or array.shape[-1] not in (2, 3):
-        raise Unusable(f"its array has the shape {list(shape)}, not [frames, {count}, 2 or 3]")
-    if array.shape[0] == 0:
-        raise Unusable("it has no frame")
-    array = array.reshape(array.shape[0], -1, array.shape[-1])
-    if array.shape[1] != count:
-        raise Unusable(f"it has {array.shape[1]} points a frame (shape {list(shape)}), but the skeleton has {count}")
-    points = np.zeros((*array.shape[:2], 3), np.float32)
-    points[..., : array.shape[-1]] = array
-    if missing is not None:
-        points[(array == missing).all(-1)] = np.nan
-    if np.isinf(points).any():
-        raise Unusable("it has infinite coordinates")
-    points[np.isnan(points[..., :2]).any(-1)] = np.nan
-    if np.isnan(points).all():
-        raise Unusable("no point is detected in any of its frames")
-    points[..., 2] = np.where(np.isnan(points[..., 0]), np.nan, np.nan_to_num(points[..., 2]))
-    if y_up:
-        points[..., 1] *= -1
-    return points
+    readers = {"gislr": _read_gislr, "pose": _read_pose, "npy": _read_npy, "npz": _read_packed,
+               "slovo_mediapipe": _read_slovo_hands}
+    sources = readers[data_set.landmark_import.format](rows, data_set, skeleton)
+    yield from _sized(sources, rows, data_set) if data_set.landmark_import.size else sources
 
 
 def _read_npy(rows: pd.DataFrame, data_set: DataSet, skeleton: Skeleton) -> Iterator[tuple[str, Source | str]]:
@@ -104,7 +45,7 @@ def _read_npy(rows: pd.DataFrame, data_set: DataSet, skeleton: Skeleton) -> Iter
         try:
             array = np.load(path, allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
-            raise Unusable(f"{path} is no NumPy array ({_short(error)})") from error
+            raise Unusable(f"{path} is no NumPy array ({shorten(error)})") from error
         if not isinstance(array, np.ndarray):
             raise Unusable(f"{path} is an archive, not one NumPy array")
         try:
@@ -127,7 +68,7 @@ def _read_gislr(rows: pd.DataFrame, data_set: DataSet, skeleton: Skeleton) -> It
 
     def load(path: Path) -> Recording:
         try:
-            points, frames, times = _parquet_points(path, settings.times)
+            points, frames, times = read_gislr(path, settings.times)
             points = to_points(points[:, chosen], len(chosen), settings.missing, settings.y_up)
         except Unusable as error:
             raise Unusable(f"{path}: {error}") from error
@@ -136,47 +77,71 @@ def _read_gislr(rows: pd.DataFrame, data_set: DataSet, skeleton: Skeleton) -> It
     yield from _read_files(rows, data_set, skeleton, "{clip}.parquet", load)
 
 
-def _parquet_points(path: Path, times: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """points [T, 543, 3], frame numbers [T], times [T] (None where no column is named)."""
-    import pyarrow as pa
-    import pyarrow.parquet
+def _read_pose(rows: pd.DataFrame, data_set: DataSet, skeleton: Skeleton) -> Iterator[tuple[str, Source | str]]:
+    settings = data_set.landmark_import
 
-    columns = ["frame", "type", "landmark_index", "x", "y", "z", *([times] if times else [])]
-    try:
-        table = pa.parquet.read_table(path, partitioning=None).to_pandas()
-    except (pa.ArrowException, OSError) as error:
-        raise Unusable(f"it is no parquet file ({_short(error)})") from error
-    lacking = [name for name in columns if name not in table]
+    def load(path: Path) -> Recording:
+        try:
+            recording = read_pose(path.read_bytes(), skeleton)
+            points = to_points(recording.points, len(skeleton.points), settings.missing, settings.y_up)
+        except (Unusable, OSError) as error:
+            raise Unusable(f"{path}: {error}") from error
+        return replace(recording, points=points)
+
+    yield from _read_files(rows, data_set, skeleton, "{clip}.pose", load)
+
+
+def _read_slovo_hands(rows: pd.DataFrame, data_set: DataSet, skeleton: Skeleton) -> Iterator[tuple[str, Source | str]]:
+    if len(skeleton.points) != 2 * JOINTS:
+        raise InputError(
+            f"data set {data_set.name}: `format: slovo_mediapipe` has two hands of {JOINTS} points, but the skeleton "
+            f"{skeleton.name} has {len(skeleton.points)} points; use `skeleton: hands_by_detection`."
+        )
+    settings = data_set.landmark_import
+    salt = _salt(data_set, skeleton)
+    wanted = dict(zip(rows["clip"], rows["row"]))
+    for name in settings.files:
+        path = _packed_file(name, data_set)
+        try:
+            with path.open("rb") as file:
+                for clip, hands in read_hands(file, wanted):
+                    if wanted.pop(clip, None) is None:
+                        continue  # an id that the file holds twice: the first counts
+                    if isinstance(hands, str):
+                        yield clip, f"{path}: {hands}"
+                        continue
+                    digest = hashlib.sha256(salt + hands.tobytes()).hexdigest()
+                    yield clip, Source(digest, lambda hands=hands: _packed_recording(hands, None, settings.y_up))
+        except (Malformed, OSError) as error:
+            raise InputError(
+                f"{path} is not laid out as {LAYOUT}, or breaks off ({error}); download it again (docs/import.md): "
+                "the clips that came before stay."
+            ) from error
+    for clip, row in wanted.items():
+        yield clip, f"row {row} has no landmarks: none of the files of `import.files` names it"
+
+
+def _sized(
+    sources: Iterator[tuple[str, Source | str]], rows: pd.DataFrame, data_set: DataSet
+) -> Iterator[tuple[str, Source | str]]:
+    """Give the clips the size of the pictures from the table, where their files do not tell it."""
+    names = data_set.landmark_import.size
+    lacking = [name for name in names if name not in rows]
     if lacking:
-        raise Unusable(f"it lacks the column {', '.join(lacking)}")
-    if table.empty:
-        raise Unusable("it has no frame")
-    try:
-        numbers = {name: table[name].to_numpy(np.float64) for name in columns if name != "type"}
-    except (ValueError, TypeError) as error:
-        raise Unusable(f"a column of numbers holds something else ({_short(error)})") from error
-    frame, place = numbers["frame"], numbers["landmark_index"]
-    first = table["type"].map({name: start for name, (start, _) in _TYPES.items()}).to_numpy(np.float64)
-    size = table["type"].map({name: number for name, (_, number) in _TYPES.items()}).to_numpy(np.float64)
-    wrong = ~(np.isfinite(frame) & (place >= 0) & (place < size) & (place == np.floor(place)))
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise Unusable(f"row {row + 1} is no landmark: type {table['type'].iloc[row]}, landmark_index {place[row]:g}")
-    frames, which = np.unique(frame, return_inverse=True)
-    target = (first + place).astype(np.int64)
-    rows_at = np.zeros((len(frames), 543), np.int64)
-    np.add.at(rows_at, (which, target), 1)
-    for name, (start, number) in _TYPES.items():
-        found = (rows_at[:, start : start + number] == 1).sum(1)
-        partial = (found != 0) & (found != number) | (rows_at[:, start : start + number] > 1).any(1)
-        if partial.any():
-            raise Unusable(f"frame {frames[partial.argmax()]:g} does not have each of {name}'s {number} points once")
-    points = np.full((len(frames), 543, 3), np.nan)
-    for axis, name in enumerate("xyz"):
-        points[which, target, axis] = numbers[name]
-    if not times:
-        return points, frames, None
-    return points, frames, numbers[times][np.unique(which, return_index=True)[1]]
+        raise InputError(f"data set {data_set.name}: its table has no column `{lacking[0]}`; correct `import.size`.")
+    sizes = dict(zip(rows["clip"], zip(*(rows[name] for name in names))))
+    for clip, source in sources:
+        written = sizes[clip]
+        if isinstance(source, str) or not any(written):
+            yield clip, source
+        elif not all(value.isascii() and value.isdecimal() and int(value) for value in written):
+            yield clip, f"its {names[0]} and {names[1]} are `{written[0]}` and `{written[1]}`, not numbers of pixels"
+        else:
+            def load(source: Source = source, size: tuple[int, int] = tuple(map(int, written))) -> Recording:
+                recording = source.load()
+                return replace(recording, size=recording.size or size)
+
+            yield clip, Source(hashlib.sha256(f"{source.fingerprint} {written}".encode()).hexdigest(), load)
 
 
 def _read_files(
@@ -196,7 +161,7 @@ def _read_files(
             known = ", ".join(fields)
             raise InputError(
                 f"data set {data_set.name}: `import.clip_path: {template}` cannot be filled in for row {row['row']} "
-                f"({_short(error)}); its fields are {known}."
+                f"({shorten(error)}); its fields are {known}."
             ) from error
         try:
             digest = hashlib.sha256(salt + path.read_bytes()).hexdigest()
@@ -211,12 +176,7 @@ def _read_packed(rows: pd.DataFrame, data_set: DataSet, skeleton: Skeleton) -> I
     salt = _salt(data_set, skeleton)
     wanted = dict(zip(rows["clip"], rows["row"]))
     for name in settings.files:
-        path = data_set.root / name
-        if not path.is_file():
-            raise InputError(
-                f"{path}: no such file; the data set {data_set.name} expects it there (docs/import.md), or correct "
-                "`import.files`."
-            )
+        path = _packed_file(name, data_set)
         try:
             with np.load(path, allow_pickle=False) as packed:
                 names, offsets = _names_and_offsets(packed, path, data_set)
@@ -226,7 +186,7 @@ def _read_packed(rows: pd.DataFrame, data_set: DataSet, skeleton: Skeleton) -> I
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{path} is no file of NumPy arrays ({_short(error)}); restore it.") from error
+            raise InputError(f"{path} is no file of NumPy arrays ({shorten(error)}); restore it.") from error
         if points.shape[1] != len(skeleton.points):
             raise InputError(
                 f"{path}: `import.arrays` give {points.shape[1]} points a frame, but the skeleton {skeleton.name} has "
@@ -240,6 +200,16 @@ def _read_packed(rows: pd.DataFrame, data_set: DataSet, skeleton: Skeleton) -> I
             yield clip, Source(digest, lambda part=part, when=when: _packed_recording(part, when, settings.y_up))
     for clip, row in wanted.items():
         yield clip, f"row {row} has no landmarks: none of the files of `import.files` names it"
+
+
+def _packed_file(name: str, data_set: DataSet) -> Path:
+    path = data_set.root / name
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file; the data set {data_set.name} expects it there (docs/import.md), or correct "
+            "`import.files`."
+        )
+    return path
 
 
 def _packed_recording(points: np.ndarray, times: np.ndarray | None, y_up: bool) -> Recording:
@@ -307,6 +277,3 @@ def _salt(data_set: DataSet, skeleton: Skeleton) -> bytes:
     parts = [settings.format, settings.missing, settings.y_up, settings.times, data_set.fps, list(skeleton.points)]
     return json.dumps(parts).encode()
 
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

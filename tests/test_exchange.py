@@ -15,8 +15,8 @@ from slr_lib.annotations import count_folds
 from slr_lib.data_sets import load_data_set
 from slr_lib.errors import InputError
 from slr_lib.index import read_index
-from slr_lib.landmark_formats import Unusable, to_points
 from slr_lib.landmark_store import LandmarkStore
+from slr_lib.recordings import Unusable, to_points
 from slr_lib.signs import read_signs
 from slr_lib.skeleton import HOLISTIC
 from slr_lib.splits import assign_parts
