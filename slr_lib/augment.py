@@ -86,17 +86,18 @@ def augmentation(strength: str, **values: float) -> AugmentSettings | None:
 
 
 def augment(batch: Batch, skeleton: Skeleton, settings: AugmentSettings, mirrored: Tensor, generator: Generator,
-            longest: int, partners: Batch | None = None) -> Batch:
+            longest: int, tempo_draws: Tensor, partners: Batch | None = None) -> Batch:
     """All of `settings`, in an order in which nothing undoes another.
 
     Args:
         batch: in units of the body, not yet divided by statistics. mirrored: bool [B], clips that may be mirrored.
-        longest: frames that no clip may exceed. partners: for each clip another of its sign, in as many frames.
+        longest: frames that no clip may exceed. tempo_draws: of `change_tempo`. partners: for each clip another of its
+        sign, in as many frames.
     """
     if partners is not None and settings.exchange:
         batch = exchange_faces(batch, partners, skeleton, settings.exchange, generator)
     if settings.tempo or settings.crop:
-        batch = change_tempo(batch, settings.tempo, settings.crop, generator, longest)
+        batch = change_tempo(batch, settings.tempo, settings.crop, tempo_draws, longest)
     if settings.mirror:
         chosen = mirrored & (torch.rand(len(mirrored), generator=generator) < settings.mirror)
         batch = mirror(batch, skeleton, chosen)
@@ -121,18 +122,26 @@ def mirror(batch: Batch, skeleton: Skeleton, chosen: Tensor) -> Batch:
     return batch._replace(points=points, mask=mask)
 
 
-def change_tempo(batch: Batch, tempo: float, crop: float, generator: Generator, longest: int) -> Batch:
+def change_tempo(batch: Batch, tempo: float, crop: float, draws: Tensor, longest: int) -> Batch:
     """Cut up to `crop` of each clip's length off its ends and resample the rest to between 1 / (1 + tempo) and
-    1 + tempo times as many frames, at most `longest`; times stretch with them, so that a slow clip is a slow sign."""
-    count = len(batch.labels)
-    draws = torch.rand(3, count, generator=generator)
+    1 + tempo times as many frames, at most `longest`; times stretch with them, so that a slow clip is a slow sign.
+
+    Args:
+        draws: [3, B], evenly from [0, 1): how much is cut, how much of it in front, how the tempo changes.
+    """
     frames = batch.frames.sum(1)
-    last = (frames - 1).float()
-    kept = last * (1 - crop * draws[0])
-    start = (last - kept) * draws[1]
+    kept, factor, wanted = changed_lengths(frames, tempo, crop, draws, longest)
+    start = ((frames - 1).float() - kept) * draws[1]
+    return resample(batch, start, kept, wanted, factor)
+
+
+def changed_lengths(frames: Tensor, tempo: float, crop: float, draws: Tensor, longest: int) -> tuple[Tensor, ...]:
+    """What `change_tempo` makes of clips of `frames` [B] frames: the way from the first kept frame to the last, in
+    frames; the factor by which their time stretches; the new number of frames. Each [B]."""
+    kept = (frames - 1).float() * (1 - crop * draws[0])
     factor = torch.exp((2 * draws[2] - 1) * math.log1p(tempo))
     wanted = (kept * factor + 1).round().long().clamp(min=2, max=longest)
-    return resample(batch, start, kept, torch.where(frames > 1, wanted, frames), factor)
+    return kept, factor, torch.where(frames > 1, wanted, frames)
 
 
 def resample(batch: Batch, start: Tensor, length: Tensor, frames: Tensor, factor: Tensor) -> Batch:

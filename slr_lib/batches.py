@@ -1,4 +1,4 @@
-"""Packed clips -> batches: buckets of like length, padded, augmented, normalised.
+"""Packed clips -> batches: buckets of like length (after augmentation), augmented, padded, normalised.
 
 The same seed and epoch give the same bytes. Nothing depends on which epochs or batches were made before,
 so that a resumed training sees what it would have seen.
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slr_lib.augment import AugmentSettings, Batch, augment
+from slr_lib.augment import AugmentSettings, Batch, augment, changed_lengths
 from slr_lib.clips import Clip
 from slr_lib.errors import InputError
 from slr_lib.packed_clips import PackedClips, Statistics
@@ -58,6 +58,7 @@ class ClipBatches:
         self.shuffle = augmentation is not None if shuffle is None else shuffle
         self.seed, self.rank, self.ranks, self.epoch = seed, rank, ranks, 0
         self._order: tuple[int, list[np.ndarray]] | None = None
+        self._draws: tuple[int, Tensor] | None = None
         self.lengths = np.minimum(packed.frames[self.rows], max_frames)
         self.mirrored = ~np.isin(self.labels, np.asarray(no_mirror, np.int64))
         # clips of a sign, one behind the other, to draw partners from
@@ -103,7 +104,12 @@ class ClipBatches:
         random = np.random.default_rng((self.seed, epoch))
         places = random.permutation(count)
         group = np.arange(count) // (size * _BUCKETS)
-        places = places[np.lexsort((self.lengths[places], group))]
+        lengths = self.lengths
+        if self.augmentation is not None:  # by the lengths that tempo will give them: half as much padding
+            tempo, crop = self.augmentation.tempo, self.augmentation.crop
+            lengths = changed_lengths(torch.from_numpy(lengths), tempo, crop, self._tempo(epoch), self.max_frames)[2]
+            lengths = lengths.numpy()
+        places = places[np.lexsort((lengths[places], group))]
         batches = [places[i : i + size] for i in range(0, count, size)]
         return [batches[i] for i in random.permutation(len(batches))]
 
@@ -119,8 +125,17 @@ class ClipBatches:
                 drawn = np.random.default_rng(int(seed[1])).integers(self.sign_count[places])
                 partners = self._read(self.by_sign[self.sign_first[places] + drawn], lengths)
             mirrored = torch.from_numpy(self.mirrored[places])
-            made = augment(made, self.skeleton, self.augmentation, mirrored, generator, self.max_frames, partners)
+            draws = self._tempo(epoch)[:, torch.from_numpy(places)]
+            made = augment(made, self.skeleton, self.augmentation, mirrored, generator, self.max_frames, draws,
+                           partners)
         return _normalised(_padded(made), self.mean, self.std)
+
+    def _tempo(self, epoch: int) -> Tensor:
+        """The draws of an epoch for augment.change_tempo: [3, clips]."""
+        if self._draws is None or self._draws[0] != epoch:
+            random = np.random.default_rng((self.seed, epoch, 0, 1))
+            self._draws = epoch, torch.from_numpy(random.random((3, len(self.rows)), np.float32))
+        return self._draws[1]
 
     def _read(self, places: np.ndarray, lengths: np.ndarray) -> Batch:
         """Clips thinned out or stretched, by the nearest frame, to `lengths`."""

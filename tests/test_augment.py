@@ -49,6 +49,11 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def draws(seed: int = 0, count: int = 4) -> torch.Tensor:
+    """Of change_tempo."""
+    return torch.rand(3, count, generator=generator(seed))
+
+
 def equal(a: Batch, b: Batch) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
@@ -87,7 +92,7 @@ def test_mirroring_swaps_the_sides_of_every_part_with_their_masks():
 def test_signs_that_must_not_be_mirrored_never_are():
     batch = made([20] * 64)
     allowed = torch.arange(64) % 2 == 0
-    out = augment(batch, SKELETON, AugmentSettings(mirror=1.0), allowed, generator(), 64)
+    out = augment(batch, SKELETON, AugmentSettings(mirror=1.0), allowed, generator(), 64, draws(0, 64))
     assert torch.equal(out.points[~allowed], batch.points[~allowed])
     assert all(not torch.equal(out.points[i], batch.points[i]) for i in range(0, 64, 2))
 
@@ -97,8 +102,8 @@ def test_the_seed_alone_decides_and_the_input_stays(strength):
     batch = made()
     before = Batch(*(value.clone() for value in batch))
     allowed = torch.ones(4, dtype=torch.bool)
-    first, second, other = (augment(batch, SKELETON, STRENGTHS[strength], allowed, generator(seed), 32, made(seed=5))
-                            for seed in (1, 1, 2))
+    first, second, other = (augment(batch, SKELETON, STRENGTHS[strength], allowed, generator(seed), 32, draws(seed),
+                                    made(seed=5)) for seed in (1, 1, 2))
     assert equal(first, second) and equal(batch, before) and sound(first)
     assert first.points.shape != other.points.shape or not torch.equal(first.points, other.points)
     assert torch.equal(first.labels, batch.labels) and first.frames.sum(1).max() <= 32
@@ -110,11 +115,11 @@ def test_padding_changes_nothing(seed, padding):
     """The same clips behind more padding give the same clips."""
     chosen = dataclasses.replace(STRENGTHS["strong"], noise=0.0, exchange=0.0)  # their draws depend on the shape
     allowed = torch.ones(4, dtype=torch.bool)
-    one = augment(made(padding=0), SKELETON, chosen, allowed, generator(seed), 64)
+    one = augment(made(padding=0), SKELETON, chosen, allowed, generator(seed), 64, draws(seed))
     base = made(padding=0)
     longer = Batch(*(torch.nn.functional.pad(value, (*[0, 0] * (value.dim() - 2), 0, padding))
                      for value in base[:4]), base.labels)
-    two = augment(longer, SKELETON, chosen, allowed, generator(seed), 64)
+    two = augment(longer, SKELETON, chosen, allowed, generator(seed), 64, draws(seed))
     assert torch.equal(one.frames, two.frames[:, : one.frames.shape[1]])
     torch.testing.assert_close(one.points, two.points[:, : one.points.shape[1]])
     assert not two.frames[:, one.frames.shape[1]:].any()
@@ -152,7 +157,7 @@ def test_a_hand_seen_in_one_of_two_frames_is_taken_from_there_or_left_out():
 @given(st.integers(0, 10**6))
 def test_tempo_keeps_within_its_bounds(seed):
     batch = made([40] * 8, HANDS)
-    out = change_tempo(batch, 0.5, 0.1, generator(seed), 48)
+    out = change_tempo(batch, 0.5, 0.1, draws(seed, 8), 48)
     lengths = out.frames.sum(1)
     assert lengths.max() <= 48 and lengths.min() >= 40 * 0.9 / 1.5 - 1 and sound(out)
     span, old = out.times.amax(1), batch.times.amax(1)
@@ -170,7 +175,7 @@ def test_moves_are_affine_and_leave_missing_points():
 def test_turns_and_rotations_keep_distances():
     batch = made()
     out = augment(batch, SKELETON, AugmentSettings(rotation=30, turn=20), torch.ones(4, dtype=torch.bool), generator(),
-                  64)
+                  64, draws())
     seen = batch.mask[:, :, 0] & batch.mask[:, :, 1]
 
     def bones(points):

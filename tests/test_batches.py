@@ -190,3 +190,10 @@ def test_real_clips_make_finite_batches(shared, tmp_path):
     for batch in loader:
         assert torch.isfinite(batch.points).all() and batch.points[batch.mask].std() < 3
         assert batch.mask.any((1, 2)).all() and batch.times.amax() < 30
+
+
+def test_batches_are_of_like_length_after_the_change_of_tempo():
+    lengths = np.random.default_rng(0).integers(10, 60, 256)
+    loader = batches(lengths, batch_size=16, augmentation=augmentation("none", tempo=0.5, crop=0.1))
+    filled = [batch.frames.float().mean() for batch in loader.of_epoch(3)]
+    assert np.mean(filled) > 0.8, "the rest is padding"
