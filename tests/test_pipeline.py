@@ -26,7 +26,7 @@ ORDER = [
     ["signs"],
     ["annotations"],
     ["splits", "inventory", "landmark_formats"],
-    ["landmarks", "landmark_store", "demo"],
+    ["hands", "landmarks", "landmark_store", "demo"],
     ["extraction", "exchange", "corpus", "clips"],
     ["packed_clips"],
     ["parts", "augment"],
