@@ -9,14 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 HAND_SLICES, POSE = (slice(468, 489), slice(522, 543)), slice(489, 522)  # of the skeleton `holistic`
-SURE = 0.5  # score from which a hand is believed as it is: Holistic's own threshold
-INSIDE = 0.6  # of a hand's joints, that must lie in the picture where the score is lower
+SURE = 0.5  # score from which a hand is believed as it is, Holistic's own threshold; below, if all is in the picture
 
 # pose points of the left side; the right side's follow by one
 _SHOULDER, _ELBOW, _WRIST, _LITTLE, _INDEX = 11, 13, 15, 17, 19
 _HAND_WRIST, _HAND_KNUCKLE = 0, 9
 # all in body scales, which are about a shoulder's width: twice a hand's length
-_FOREARM = 1.2  # body scales that a forearm is taken for where the shoulders are seen from the side
+_FOREARM = 1 / 1.2  # a forearm, by which to measure where the shoulders are seen from the side
 _CROP = 1.8  # side of the square to look at again
 _REACH = 0.5  # farthest from the pose's wrist that a hand's own wrist may lie
 _SAME = 0.12  # median distance of joints below which two hands are one
@@ -24,9 +23,9 @@ _PALM = (0.08, 0.45)  # shortest and longest distance from wrist to the middle f
 _LEAST_CROP = 16  # pixels
 
 
-def in_picture(hand: np.ndarray) -> float:
-    """Share of a hand's joints [21, 3] that lie in the picture."""
-    return float(((hand[:, :2] >= 0) & (hand[:, :2] <= 1)).all(axis=1).mean())
+def in_picture(hand: np.ndarray) -> bool:
+    """Whether all of a hand's joints [21, 3] lie in the picture."""
+    return bool(((hand[:, :2] >= 0) & (hand[:, :2] <= 1)).all())
 
 
 def crop_at_wrist(points: np.ndarray, side: int, width: int, height: int) -> tuple[int, int, int, int] | None:
@@ -49,8 +48,8 @@ def crop_at_wrist(points: np.ndarray, side: int, width: int, height: int) -> tup
 def choose_hand(hands: np.ndarray, points: np.ndarray, side: int, width: int, height: int) -> int | None:
     """Which of the hands found in a crop is the one of this side; None where none is.
 
-    It must sit at this side's wrist of the pose and nearer to it than to the other wrist, have a hand's size, lie in
-    the picture, and not be the hand that was found on the other side already. Of several, the nearest to the wrist.
+    It must sit at this side's wrist of the pose and nearer to it than to the other wrist, have a hand's size, lie all
+    in the picture, and not be the hand that was found on the other side already. Of several, the nearest to the wrist.
 
     hands: [N, 21, 3]; points: the frame's [543, 3], NaN where undetected.
     """
@@ -64,7 +63,7 @@ def choose_hand(hands: np.ndarray, points: np.ndarray, side: int, width: int, he
         gap, other_gap = (np.linalg.norm(joints[_HAND_WRIST] - pose[_WRIST + at]) / scale for at in (side, 1 - side))
         palm = np.linalg.norm(joints[_HAND_KNUCKLE] - joints[_HAND_WRIST]) / scale
         same = np.median(np.linalg.norm(joints - other, axis=1)) < _SAME * scale  # false where there is no other
-        if gap < min(nearest, other_gap) and _PALM[0] < palm < _PALM[1] and not same and in_picture(hand) >= INSIDE:
+        if gap < min(nearest, other_gap) and _PALM[0] < palm < _PALM[1] and not same and in_picture(hand):
             best, nearest = number, gap
     return best
 
@@ -72,4 +71,4 @@ def choose_hand(hands: np.ndarray, points: np.ndarray, side: int, width: int, he
 def _body_scale(pose: np.ndarray, side: int) -> float:
     """About a shoulder's width in pixels. pose: [33, 2] in pixels."""
     shoulders = np.linalg.norm(pose[_SHOULDER] - pose[_SHOULDER + 1])
-    return max(shoulders, _FOREARM * np.linalg.norm(pose[_ELBOW + side] - pose[_WRIST + side]))
+    return max(shoulders, np.linalg.norm(pose[_ELBOW + side] - pose[_WRIST + side]) / _FOREARM)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from slr_lib.errors import InputError
-from slr_lib.hands import HAND_SLICES, INSIDE, POSE, SURE, choose_hand, crop_at_wrist, in_picture
+from slr_lib.hands import HAND_SLICES, POSE, SURE, choose_hand, crop_at_wrist, in_picture
 
 POINTS = 543
 PARTS = {"face": slice(0, 468), "left_hand": HAND_SLICES[0], "pose": POSE, "right_hand": HAND_SLICES[1]}
@@ -39,7 +39,7 @@ class HolisticSettings:
     others it downloads.
 
     min_hand_confidence: score from which a hand counts as found and is tracked on. MediaPipe has 0.5 and no setting
-    for it. A hand of a lower score than that is kept only where most of its joints lie in the picture.
+    for it. A hand of a lower score than that is kept only where all its joints lie in the picture.
     second_look: where the pose puts a hand into the picture and Holistic finds none, search there with the hand model.
     Raises InputError for a complexity other than 0, 1, 2 or a confidence outside 0-1.
     """
@@ -210,7 +210,7 @@ def _points(result) -> np.ndarray:
             points[where] = [(point.x, point.y, point.z) for point in found.landmark]
     for where, name in zip(HAND_SLICES, _SCORES):
         score = getattr(result, name, None)
-        if score is not None and score < SURE and in_picture(points[where]) < INSIDE:
+        if score is not None and score < SURE and not in_picture(points[where]):
             points[where] = np.nan
     return points
 

@@ -78,7 +78,7 @@ def test_no_hand_of_another_size_or_beyond_the_edge():
     assert chosen([hand((0.7, 0.5), length=8)], points, 0) is None
     assert chosen([hand((0.7, 0.5), length=120)], points, 0) is None
     top = person(left_wrist=(0.7, 0.02))
-    assert in_picture(hand((0.7, 0.02))) < 0.6 and chosen([hand((0.7, 0.02))], top, 0) is None
+    assert not in_picture(hand((0.7, 0.02))) and chosen([hand((0.7, 0.02))], top, 0) is None
 
 
 def test_a_hand_is_not_found_twice():
