@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from slr_lib.hands import HAND_SLICES, POSE, choose_hand, crop_at_wrist, in_picture
 from slr_lib.landmarks import HolisticSettings, detected, extract_landmarks, find_hands
 from slr_lib.video import read_video
 
 REAL = Path(os.environ.get("SLR_SHARED", Path(__file__).parents[2] / "shared")) / "data" / "real_clips"
+spec = importlib.util.spec_from_file_location("hands_benchmark", Path(__file__).parents[1] / "benchmarks" / "hands.py")
+benchmark = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(benchmark)
 LABELS = Path(__file__).parent / "data" / "rsl_hands.csv"
 WIDTH, HEIGHT = 400, 200
 needs_rsl = pytest.mark.skipif(not (REAL / "rsl").is_dir(), reason=f"needs the real clips in {REAL / 'rsl'}")
@@ -87,6 +92,31 @@ def test_a_hand_is_not_found_twice():
     assert chosen([hand((0.505, 0.5))], points, 0) is None
     points[HAND_SLICES[1]] = hand((0.42, 0.5))
     assert chosen([hand((0.505, 0.5))], points, 0) == 0
+
+
+def test_jitter_is_none_of_a_steady_movement_and_misses_where_a_frame_does():
+    track = np.zeros((6, 2, 21, 2))
+    track[..., 0] = np.arange(6)[:, None, None]
+    track[3, 0, :, 1] = 0.5
+    jitter = benchmark.jitter(track)
+    assert np.isnan(jitter[[0, 5]]).all() and (jitter[1:5, 1] == 0).all()
+    assert jitter[1:5, 0].tolist() == [0, 0.5, 1, 0.5]
+    track[4, 1] = np.nan
+    assert np.isnan(benchmark.jitter(track)[3:, 1]).all()
+
+
+def test_the_error_of_a_picture_is_in_hand_lengths_and_of_the_nearest_hand(tmp_path):
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "picture.png")
+    real = hand((0.5, 0.9), length=80)
+    given = pd.DataFrame({"point_index": range(21), "x": real[:, 0] * WIDTH, "y": real[:, 1] * HEIGHT, "visible": 1})
+    shifted, far = real + np.float32([20 / WIDTH, 0, 0]), real + np.float32([1, 0, 0])
+
+    def error(*hands: np.ndarray) -> float:
+        return benchmark.picture_error(tmp_path / "picture.png", given,
+                                       lambda _: np.array(hands, np.float32).reshape(-1, 21, 3))
+
+    assert error(far, shifted) == pytest.approx(20 / 80, abs=0.01)
+    assert error(far) > benchmark.NEAR and error() == np.inf
 
 
 def test_an_empty_picture_has_no_hands():

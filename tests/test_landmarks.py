@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 
 from slr_lib import landmarks
 from slr_lib.errors import InputError
@@ -97,6 +98,12 @@ def test_settings_are_checked():
                   {"min_hand_confidence": 2}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             HolisticSettings(**wrong)
+
+
+def test_the_pipeline_extracts_as_the_recogniser_does():
+    """A recogniser of single videos takes the defaults, so params.yaml must not say anything else."""
+    params = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))
+    assert HolisticSettings(**params["extract_landmarks"]) == HolisticSettings()
 
 
 def test_mediapipe_without_solutions_is_named(monkeypatch):
