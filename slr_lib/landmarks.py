@@ -41,6 +41,7 @@ class HolisticSettings:
     min_hand_confidence: score from which a hand counts as found and is tracked on. MediaPipe has 0.5 and no setting
     for it. A hand of a lower score than that is kept only where all its joints lie in the picture.
     second_look: where the pose puts a hand into the picture and Holistic finds none, search there with the hand model.
+    docs/hands.md gives the reasons for both defaults; 0.5 and False are bare Holistic.
     Raises InputError for a complexity other than 0, 1, 2 or a confidence outside 0-1.
     """
 
@@ -48,8 +49,8 @@ class HolisticSettings:
     smooth_landmarks: bool = True
     min_detection_confidence: float = 0.5
     min_tracking_confidence: float = 0.5
-    min_hand_confidence: float = SURE
-    second_look: bool = False
+    min_hand_confidence: float = 0.1
+    second_look: bool = True
 
     def __post_init__(self):
         if self.model_complexity not in (0, 1, 2):
