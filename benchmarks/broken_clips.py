@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from made_clips import FORMATS, draw_pattern, encode
 
 FRAMES, SIZE = 24, (160, 120)

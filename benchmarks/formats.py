@@ -16,14 +16,14 @@ import tempfile
 from pathlib import Path
 
 import av
-import broken_clips
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
+
+import broken_clips
 from made_clips import FORMATS, Format, colour_error, read_number
 from made_people import PEOPLE, Scene
 from reading import measure
-from tqdm import tqdm
-
 from slr_lib.errors import InputError
 from slr_lib.landmarks import detected, extract_landmarks
 from slr_lib.video import read_video

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from made_clips import Encoding, encode, turned
 
+from made_clips import Encoding, encode, turned
 from slr_lib.demo.camera import frame_signer
 from slr_lib.demo.drawing import draw_frames
 from slr_lib.demo.figure import body_joints

@@ -20,19 +20,30 @@ from types import SimpleNamespace
 import numpy as np
 
 from slr_lib.errors import InputError
+from slr_lib.hands import HAND_SLICES, POSE, SURE, choose_hand, crop_at_wrist, in_picture
 
 POINTS = 543
-PARTS = {"face": slice(0, 468), "left_hand": slice(468, 489), "pose": slice(489, 522), "right_hand": slice(522, 543)}
+PARTS = {"face": slice(0, 468), "left_hand": HAND_SLICES[0], "pose": POSE, "right_hand": HAND_SLICES[1]}
 IRIS_POINTS = 10  # 468-477 of a face by newer models
 # What decides the landmarks of a clip, besides its bytes and the settings
 _PACKAGES = ("mediapipe", "av")
-_MODULES = ("video.py", "landmarks.py")
+_MODULES = ("video.py", "landmarks.py", "hands.py")
+# Inside Holistic's graph, for the left and the right hand: what judges a hand, and the score that it judges by
+_JUDGES = tuple(f"handlandmarksleftandrightcpu__handlandmarksfromposecpu_{side}__handlandmarkcpu__" for side in (1, 2))
+_SCORES = tuple(f"{judge}hand_presence_score" for judge in _JUDGES)
+# The hand model that looks again is asked to be generous: `choose_hand` has the pose to judge by, the model has not
+_PALM_CONFIDENCE, _HAND_CONFIDENCE = 0.2, 0.1
 
 
 @dataclass(frozen=True)
 class HolisticSettings:
-    """MediaPipe Holistic's own settings; the wheel holds the model of complexity 1, the others it downloads.
+    """MediaPipe Holistic's own settings, and two for the hands; the wheel holds the model of complexity 1 alone, the
+    others it downloads.
 
+    min_hand_confidence: score from which a hand counts as found and is tracked on. MediaPipe has 0.5 and no setting
+    for it. A hand of a lower score than that is kept only where all its joints lie in the picture.
+    second_look: where the pose puts a hand into the picture and Holistic finds none, search there with the hand model.
+    docs/hands.md gives the reasons for both defaults; 0.5 and False are bare Holistic.
     task_file: path of a holistic_landmarker.task, by which mediapipe >= 1.0 is used instead of 0.10.21's Holistic. The
     file decides complexity and smoothing. docs/mediapipe.md says what differs and what is not tested.
     Raises InputError for a complexity other than 0, 1, 2, a confidence outside 0-1, or what a task file cannot do.
@@ -42,18 +53,23 @@ class HolisticSettings:
     smooth_landmarks: bool = True
     min_detection_confidence: float = 0.5
     min_tracking_confidence: float = 0.5
+    min_hand_confidence: float = 0.1
+    second_look: bool = True
     task_file: str = ""
 
     def __post_init__(self):
         if self.model_complexity not in (0, 1, 2):
             raise InputError(f"model_complexity is {self.model_complexity}; it must be 0, 1 or 2")
-        for name in ("min_detection_confidence", "min_tracking_confidence"):
+        for name in ("min_detection_confidence", "min_tracking_confidence", "min_hand_confidence"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
         if self.task_file:
             if self.model_complexity != 1 or not self.smooth_landmarks:
                 raise InputError("a task_file decides the model's complexity and smoothing itself; leave "
                                  "model_complexity at 1 and smooth_landmarks at true")
+            if self.second_look or self.min_hand_confidence < SURE:
+                raise InputError("mediapipe >= 1.0 tells no scores of hands and has no model for a second look; with a "
+                                 f"task_file set second_look to false and min_hand_confidence to {SURE} or more")
             object.__setattr__(self, "task_file", str(Path(self.task_file).absolute()))
 
 
@@ -67,17 +83,29 @@ def extract_landmarks(frames: Iterable[np.ndarray], settings: HolisticSettings |
     settings = settings or HolisticSettings()
     rows: list[np.ndarray] = []
     holistic, met = None, False
-    try:
+    with contextlib.ExitStack() as stack:
+        look_again = stack.enter_context(_SecondLook()) if settings.second_look else None
         for frame in frames:
             # up to the first person, each model says something when it is made or first run, whatever the log level
             with contextlib.nullcontext() if met else _quiet():
-                holistic = holistic or _holistic(settings)
+                if holistic is None:
+                    holistic = _holistic(settings)
+                    stack.callback(holistic.close)
                 rows.append(_points(holistic.process(frame)))
             met = met or not np.isnan(rows[-1][PARTS["pose"].start, 0])
-    finally:
-        if holistic is not None:
-            holistic.close()
+            if look_again:
+                look_again(frame, rows[-1])
     return np.stack(rows) if rows else np.empty((0, POINTS, 3), np.float32)
+
+
+def find_hands(picture: np.ndarray, palm_confidence: float = _PALM_CONFIDENCE,
+               hand_confidence: float = _HAND_CONFIDENCE) -> np.ndarray:
+    """Hands in a single picture by the hand model alone, which needs no person: float32 [N, 21, 3], N up to 2.
+
+    picture: uint8 RGB [H, W, 3]. Raises InputError where MediaPipe is not the one that the project needs.
+    """
+    with _quiet(), contextlib.closing(_hand_model(palm_confidence, hand_confidence)) as model:
+        return _found(model.process(picture))
 
 
 def detected(points: np.ndarray) -> dict[str, np.ndarray]:
@@ -104,22 +132,94 @@ def fingerprint(settings: HolisticSettings | None = None) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _holistic(settings: HolisticSettings):
-    """A fresh MediaPipe Holistic."""
-    if settings.task_file:
-        return _TaskHolistic(settings)
+class _SecondLook:
+    """Searches a frame for the hands that Holistic missed. The model is made when it is first needed."""
+
+    def __init__(self):
+        self._model = None
+
+    def __enter__(self) -> _SecondLook:
+        return self
+
+    def __exit__(self, *_error) -> None:
+        if self._model is not None:
+            self._model.close()
+
+    def __call__(self, frame: np.ndarray, points: np.ndarray) -> None:
+        """Add to a frame's points [543, 3] the hands that are found around the pose's wrists."""
+        height, width = frame.shape[:2]
+        for side, where in enumerate(HAND_SLICES):
+            crop = crop_at_wrist(points, side, width, height) if np.isnan(points[where.start, 0]) else None
+            if crop is None:
+                continue
+            left, top, right, bottom = crop
+            hands = self._search(np.ascontiguousarray(frame[top:bottom, left:right]))
+            # depth is on the scale of x
+            hands = hands * np.float32([right - left, bottom - top, right - left]) + np.float32([left, top, 0])
+            hands /= np.float32([width, height, width])
+            chosen = choose_hand(hands, points, side, width, height)
+            if chosen is not None:
+                points[where] = hands[chosen]
+
+    def _search(self, picture: np.ndarray) -> np.ndarray:
+        if self._model is not None:
+            return _found(self._model.process(picture))
+        with _quiet():
+            self._model = _hand_model(_PALM_CONFIDENCE, _HAND_CONFIDENCE)
+            return _found(self._model.process(picture))
+
+
+def _hand_model(palm_confidence: float, hand_confidence: float):
+    """A fresh hand model for single pictures: finds palms, then judges the hand at each by its own score."""
+    return _solutions().hands.Hands(static_image_mode=True, max_num_hands=2, min_detection_confidence=palm_confidence,
+                                    min_tracking_confidence=hand_confidence)
+
+
+def _found(result) -> np.ndarray:
+    """The hand model's result as float32 [N, 21, 3]."""
+    hands = [[(point.x, point.y, point.z) for point in hand.landmark] for hand in result.multi_hand_landmarks or []]
+    return np.array(hands, np.float32).reshape(-1, 21, 3)
+
+
+def _solutions():
+    """MediaPipe's solutions; each instance of one is fresh."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         import mediapipe
-        solution = mediapipe.solutions.holistic.Holistic
+        return mediapipe.solutions
     except (ImportError, AttributeError):
         raise InputError("MediaPipe's Holistic solution is missing (mediapipe 1.x dropped it): install the versions of "
                          "requirements.lock, mediapipe 0.10.21 among them, or name a task_file (docs/mediapipe.md)"
                          ) from None
-    given = asdict(settings)
-    del given["task_file"]
-    return solution(static_image_mode=False, **given)
+
+
+def _holistic(settings: HolisticSettings):
+    """A fresh Holistic: a task file's, or MediaPipe's own graph with its own values, opened where it judges hands."""
+    if settings.task_file:
+        return _TaskHolistic(settings)
+    holistic = _solutions().holistic
+    from mediapipe.python.solution_base import SolutionBase
+
+    if settings.model_complexity != 1:
+        holistic._download_oss_pose_landmark_model(settings.model_complexity)
+    pose = "poselandmarkcpu__"
+    return SolutionBase(
+        binary_graph_path="mediapipe/modules/holistic_landmark/holistic_landmark_cpu.binarypb",
+        side_inputs={
+            "model_complexity": settings.model_complexity, "smooth_landmarks": settings.smooth_landmarks,
+            "enable_segmentation": False, "smooth_segmentation": True, "refine_face_landmarks": False,
+            "use_prev_landmarks": True,
+        },
+        calculator_params={
+            f"{pose}posedetectioncpu__TensorsToDetectionsCalculator.min_score_thresh":
+                settings.min_detection_confidence,
+            f"{pose}poselandmarkbyroicpu__tensorstoposelandmarksandsegmentation__ThresholdingCalculator.threshold":
+                settings.min_tracking_confidence,
+            **{f"{judge}ThresholdingCalculator.threshold": settings.min_hand_confidence for judge in _JUDGES},
+        },
+        outputs=[*(f"{part}_landmarks" for part in PARTS), *_SCORES],
+    )
 
 
 class _TaskHolistic:
@@ -149,6 +249,7 @@ class _TaskHolistic:
             min_pose_detection_confidence=settings.min_detection_confidence,
             min_face_landmarks_confidence=settings.min_tracking_confidence,
             min_pose_landmarks_confidence=settings.min_tracking_confidence,
+            min_hand_landmarks_confidence=settings.min_hand_confidence,
         )
         try:
             self._landmarker = vision.HolisticLandmarker.create_from_options(options)
@@ -197,6 +298,10 @@ def _points(result) -> np.ndarray:
         found = getattr(result, f"{part}_landmarks")
         if found is not None:
             points[where] = [(point.x, point.y, point.z) for point in found.landmark]
+    for where, name in zip(HAND_SLICES, _SCORES):
+        score = getattr(result, name, None)
+        if score is not None and score < SURE and not in_picture(points[where]):
+            points[where] = np.nan
     return points
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 import broken_clips
 import formats
 import made_clips
-import pytest
 from made_people import PEOPLE
 from reading import measure
-
 from slr_lib.video import read_video
 
 BY_FILE = {case.file: case for case in made_clips.FORMATS}

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 
 from slr_lib import landmarks
 from slr_lib.errors import InputError
@@ -70,6 +71,16 @@ def test_same_frames_same_bytes_whatever_came_before():
 
 
 @needs_official
+def test_with_holistics_own_values_the_graph_gives_what_mediapipes_class_gives():
+    from mediapipe.python.solutions.holistic import Holistic
+
+    with Holistic() as holistic:
+        theirs = np.stack([landmarks._points(holistic.process(picture)) for picture in frames(8)])
+    own = HolisticSettings(min_hand_confidence=0.5, second_look=False)
+    assert extract_landmarks(frames(8), own).tobytes() == theirs.tobytes()
+
+
+@needs_official
 def test_blank_frames_are_missing_and_the_rest_is_found():
     blank = np.zeros((1280, 720, 3), np.uint8)
     found = detected(extract_landmarks([blank, blank, *frames(3)]))
@@ -83,9 +94,16 @@ def test_no_person_and_no_frame():
 
 
 def test_settings_are_checked():
-    for wrong in ({"model_complexity": 3}, {"min_detection_confidence": 1.5}, {"min_tracking_confidence": -0.1}):
+    for wrong in ({"model_complexity": 3}, {"min_detection_confidence": 1.5}, {"min_tracking_confidence": -0.1},
+                  {"min_hand_confidence": 2}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             HolisticSettings(**wrong)
+
+
+def test_the_pipeline_extracts_as_the_recogniser_does():
+    """A recogniser of single videos takes the defaults, so params.yaml must not say anything else."""
+    params = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))
+    assert HolisticSettings(**params["extract_landmarks"]) == HolisticSettings()
 
 
 def test_mediapipe_without_solutions_is_named(monkeypatch):
@@ -111,7 +129,7 @@ def test_fingerprint_heeds_code_and_settings_but_no_comments(tmp_path, monkeypat
     assert fingerprint() == fingerprint(HolisticSettings())
     assert fingerprint(HolisticSettings(min_tracking_confidence=0.4)) != fingerprint()
     source = Path(landmarks.__file__).parent
-    for name in ("video.py", "landmarks.py"):
+    for name in landmarks._MODULES:
         (tmp_path / name).write_text((source / name).read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.setattr(landmarks, "__file__", str(tmp_path / "landmarks.py"))
     before = fingerprint()

@@ -23,6 +23,11 @@ needs_1 = pytest.mark.skipif(not PYTHON, reason="SLR_MEDIAPIPE1 names no Python 
 SIZES = {"face": 478, "left_hand": 21, "pose": 33, "right_hand": 21}
 
 
+def with_task(path: str, **values) -> HolisticSettings:
+    """Settings that a task file can follow."""
+    return HolisticSettings(task_file=path, min_hand_confidence=0.5, second_look=False, **values)
+
+
 def result(**sizes: int) -> SimpleNamespace:
     """In the form of a HolisticLandmarkerResult: lists of landmarks, empty where nothing was found."""
     lists = {name: [SimpleNamespace(x=number + place, y=-place, z=0.5) for place in range(count)]
@@ -53,7 +58,7 @@ def test_another_number_of_points_is_no_landmark():
 
 
 def test_a_task_file_that_is_not_there_is_named_at_once(tmp_path):
-    settings = HolisticSettings(task_file=str(tmp_path / "none.task"))
+    settings = with_task(str(tmp_path / "none.task"))
     for run in (lambda: extract_landmarks(np.zeros((1, 8, 8, 3), np.uint8), settings), lambda: fingerprint(settings)):
         with pytest.raises(InputError, match=r"none\.task: the task_file cannot be read .*docs/mediapipe\.md"):
             run()
@@ -63,25 +68,27 @@ def test_mediapipe_0_is_refused_with_a_task_file(tmp_path):
     path = tmp_path / "some.task"
     path.write_bytes(b"task")
     with pytest.raises(InputError, match=r"needs mediapipe 1\.0 or newer, and 0\.10\.21 is installed"):
-        extract_landmarks(np.zeros((1, 8, 8, 3), np.uint8), HolisticSettings(task_file=str(path)))
+        extract_landmarks(np.zeros((1, 8, 8, 3), np.uint8), with_task(str(path)))
 
 
 def test_what_a_task_file_decides_itself_cannot_be_set():
     for wrong in ({"model_complexity": 2}, {"smooth_landmarks": False}):
         with pytest.raises(InputError, match="a task_file decides"):
-            HolisticSettings(task_file="some.task", **wrong)
+            with_task("some.task", **wrong)
+    with pytest.raises(InputError, match="set second_look to false and min_hand_confidence to 0.5"):
+        HolisticSettings(task_file="some.task")
 
 
 def test_the_fingerprint_tells_both_apart_by_the_files_content(tmp_path, monkeypatch):
     one, same, other = (tmp_path / name for name in ("one.task", "same.task", "other.task"))
     for path, content in ((one, b"1"), (same, b"1"), (other, b"2")):
         path.write_bytes(content)
-    prints = {path: fingerprint(HolisticSettings(task_file=str(path))) for path in (one, same, other)}
+    prints = {path: fingerprint(with_task(str(path))) for path in (one, same, other)}
     assert prints[one] == prints[same] and len({*prints.values(), fingerprint()}) == 3
     monkeypatch.chdir(tmp_path)
-    assert HolisticSettings(task_file="one.task").task_file == str(one), "workers may have another current folder"
+    assert with_task("one.task").task_file == str(one), "workers may have another current folder"
     monkeypatch.setattr(landmarks.importlib.metadata, "version", {"mediapipe": "1.2", "av": "1"}.get)
-    assert fingerprint(HolisticSettings(task_file=str(one))) not in prints.values()
+    assert fingerprint(with_task(str(one))) not in prints.values()
 
 
 def run(code: str, *arguments: Path) -> subprocess.CompletedProcess:
@@ -96,7 +103,7 @@ import numpy as np
 from slr_lib.errors import InputError
 from slr_lib.landmarks import HolisticSettings, extract_landmarks
 frames = np.load(sys.argv[2])
-settings = HolisticSettings(task_file=sys.argv[1])
+settings = HolisticSettings(task_file=sys.argv[1], min_hand_confidence=0.5, second_look=False)
 try:
     points = extract_landmarks(frames, settings)
 except InputError as error:

@@ -27,7 +27,7 @@ ORDER = [
     ["signs"],
     ["annotations"],
     ["splits", "inventory", "landmark_formats"],
-    ["landmarks", "landmark_store", "demo"],
+    ["hands", "landmarks", "landmark_store", "demo"],
     ["extraction", "exchange", "landmark_export", "corpus", "clips"],
     ["packed_clips"],
     ["parts", "augment"],
