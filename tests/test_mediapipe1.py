@@ -75,7 +75,7 @@ def test_what_a_task_file_decides_itself_cannot_be_set():
     for wrong in ({"model_complexity": 2}, {"smooth_landmarks": False}):
         with pytest.raises(InputError, match="a task_file decides"):
             with_task("some.task", **wrong)
-    with pytest.raises(InputError, match="set second_look to false and min_hand_confidence to 0.5"):
+    with pytest.raises(InputError, match=r"set second_look to false and min_hand_confidence to 0\.5"):
         HolisticSettings(task_file="some.task")
 
 
