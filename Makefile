@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATASET ?=
 
-.PHONY: help env repro test test-fast lint lab slovo bench-rehearsal lock
+.PHONY: help env repro test test-fast lint lab slovo bench-extraction bench-rehearsal lock
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,9 @@ lab: env  ## JupyterLab on the exploration notebook
 
 slovo: env  ## download Slovo (16 GB), check and unpack it into data/slovo; then: make repro DATASET=slovo
 	$(BIN)/python -m slr_lib.download slovo
+
+bench-extraction: env  ## landmark extraction against the machine's own limit, 720x1280 and full HD; last line JSON
+	$(BIN)/python benchmarks/extraction.py
 
 bench-rehearsal: env  ## fill a store of Slovo's true size with synthetic landmarks, prepare it, train an epoch; last line JSON
 	$(BIN)/python benchmarks/rehearsal.py
