@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATASET ?=
 
-.PHONY: help env repro test test-fast lint lab slovo bench-rehearsal bench-recogniser bench-scale bench-formats bench-hands lock
+.PHONY: help env repro test test-fast lint lab slovo bench-rehearsal bench-recogniser bench-scale bench-formats bench-hands bench-extraction lock
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -41,6 +41,9 @@ slovo: env  ## download Slovo (16 GB), check and unpack it into data/slovo; then
 
 bench-hands: env  ## how many visible hands are found, by setting, on the demo and on real clips and pictures; last line JSON
 	$(BIN)/python benchmarks/hands.py
+
+bench-extraction: env  ## landmark extraction against the machine's own limit, 720x1280 and full HD; last line JSON
+	$(BIN)/python benchmarks/extraction.py
 
 bench-rehearsal: env  ## fill a store of Slovo's true size with synthetic landmarks, prepare it, train an epoch; last line JSON
 	$(BIN)/python benchmarks/rehearsal.py

@@ -182,6 +182,30 @@ def test_a_disk_that_fills_stops_the_run_with_one_sentence(index, store, schedul
     assert len(store.clips()) == 3
 
 
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a file system that takes no file from root either")
+def test_a_folder_that_takes_no_file_is_refused_before_any_work(index):
+    with pytest.raises(InputError, match=r"/sys/kernel/landmarks: cannot be written .*make the folder writable"):
+        extract_clips(index, LandmarkStore("/sys/kernel/landmarks"), progress=False)
+
+
+def test_a_clip_deleted_while_the_run_goes_on_is_rejected_alone(index, store, scheduler, tmp_path, monkeypatch):
+    extract_clips(index, whole := LandmarkStore(tmp_path / "whole"), scheduler=scheduler, progress=False)
+    longest, middle = Path(index["path"][2]), Path(index["path"][1])
+    extract = extraction.extract_landmarks
+
+    def deleting(frames, settings):
+        longest.unlink(missing_ok=True)  # the one that is being read: an open file stays whole
+        middle.unlink(missing_ok=True)  # and one whose turn comes
+        return extract(frames, settings)
+
+    monkeypatch.setattr(extraction, "extract_landmarks", deleting)
+    rejects = extract_clips(index, store, scheduler=scheduler, progress=False)
+    assert rejects["clip"].tolist() == ["clip/1"]
+    assert rejects["reason"][0] == f"{middle}: no such file; check the path in the clips' table"
+    assert store.clips() == ["clip/0", "clip/2"]
+    assert contents(store).items() < contents(whole).items()
+
+
 def test_a_worker_with_other_code_is_refused(index, store):
     task = extraction._tasks(index)[0]
     with pytest.raises(InputError, match="other code"):

@@ -1,0 +1,280 @@
+"""How near extraction comes to the machine's limit: decoding and Holistic each alone, then a folder of clips by Dask.
+
+In one run, for each picture size and with a process a core throughout: CPU seconds a frame of decoding to RGB and of
+Holistic with a fresh instance a clip, each measured alone, half of them before and half after the folder is extracted;
+`limit_fps` = cores / (the sum of the two); `ours_fps` = frames of the folder over the seconds from the start of the
+process that extracts it to its end; `fraction_of_limit` = ours_fps / limit_fps. `bare_fps` is Holistic on frames in
+memory. `cpu_fraction` compares CPU seconds instead of times, and so says something on a busy machine too. Holistic is
+bare throughout (BARE); what the project's own search for hands adds to a frame is `better_hands_cpu_ms`.
+
+Clips are the real ones of SLR_SHARED where they are, else the drawn signer's. `make bench-extraction`; the last line
+printed is one JSON object. Its figures at the top are those of the first size, all others stand under `sizes`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from unittest.mock import patch
+
+PROJECT = Path(__file__).resolve().parents[1]
+REAL = PROJECT / os.environ.get("SLR_SHARED", "../shared") / "data" / "real_clips"
+SIZES = ("720x1280", "1080x1920")
+TURNED_TOO = ("720x1280",)  # sizes whose landscape clips are taken as well: there is one portrait clip only
+HEADLINE = ("bare_fps", "limit_fps", "ours_fps", "fraction_of_limit", "decode_cpu_ms", "holistic_cpu_ms",
+            "better_hands_cpu_ms")
+BARE = {"min_hand_confidence": 0.5, "second_look": False}
+DRAWN = 8  # clips a size, where no real ones are
+
+
+def gather_clips(size: str, folder: Path) -> tuple[list[Path], str]:
+    """Videos of a size, and where they are from: the real ones, else drawn into the folder."""
+    width, height = map(int, size.split("x"))
+    wanted = {(width, height), (height, width)} if size in TURNED_TOO else {(width, height)}
+    found = []
+    for part in ("slovo_official", "rsl"):
+        table = REAL / part / "annotations.csv"
+        if table.is_file():
+            with table.open(encoding="utf-8", newline="") as file:
+                rows = [row for row in csv.DictReader(file, delimiter="\t")
+                        if (int(float(row["width"])), int(float(row["height"]))) in wanted]
+            found += [REAL / part / ("train" if row["train"] == "True" else "test") / f"{row['attachment_id']}.mp4"
+                      for row in rows]
+    if found:
+        return found, f"{len(found)} real clips, {size}{' and its landscape' if size in TURNED_TOO else ''}"
+    folder.mkdir(parents=True)
+    return draw_clips(folder, width, height), f"{DRAWN} clips of the drawn signer, {size} (synthetic)"
+
+
+def draw_clips(folder: Path, width: int, height: int) -> list[Path]:
+    """The procedural signer, whose own camera is 3:4, scaled to a picture of another shape."""
+    from slr_lib.demo.camera import frame_signer
+    from slr_lib.demo.corpus import plan_corpus
+    from slr_lib.demo.drawing import draw_frames
+    from slr_lib.demo.figure import body_joints
+    from slr_lib.demo.motion import sign_pose
+    from slr_lib.video import write_video
+
+    paths = []
+    for recording in plan_corpus(signs=DRAWN, signers=2, test_signers=1, takes=1, height=height, fps=30)[:2 * DRAWN:2]:
+        signer, timing, rng = recording.cast()
+        pose = sign_pose(recording.sign, signer, timing, rng)
+        camera = frame_signer(signer, height)
+        ratio = width / camera.width
+        x, y = (ratio * value for value in camera.origin)
+        camera = replace(camera, width=width, scale=ratio * camera.scale, origin=(x, y + height * (1 - ratio) / 2))
+        paths.append(folder / f"{recording.clip}.mp4")
+        write_video(paths[-1], draw_frames(body_joints(pose, signer), pose, signer, camera), recording.fps)
+    return paths
+
+
+def measure_parts(paths: list[str]) -> dict:
+    """CPU and clock seconds of this process for every part, each alone; runs in a process of its own."""
+    from slr_lib import extraction, landmarks, video
+
+    spent = dict.fromkeys(("decode", "convert", "copy", "instance", "holistic", "holistic_clock", "searching"), 0.0)
+    frames = 0
+
+    def timed(part: str, call):
+        def run(*arguments):
+            start = time.process_time()
+            result = call(*arguments)
+            spent[part] += time.process_time() - start
+            return result
+        return run
+
+    def decode(path: str) -> None:
+        with video.read_video(path) as pictures:
+            for _ in pictures:
+                pass
+
+    extraction.keep_memory()
+    settings = landmarks.HolisticSettings(**BARE)
+    for path in paths[:1] + paths:  # the first one twice: the first round imports and warms up
+        if path is paths[0]:
+            spent, frames = dict.fromkeys(spent, 0.0), 0
+        timed("decode", decode)(path)
+        with patch.object(video.Video, "_picture", timed("convert", video.Video._picture)):
+            decode(path)
+        with video.read_video(path) as opened:
+            pictures = [picture for _, picture in opened]
+        timed("copy", lambda pictures: [picture.copy().shape for picture in pictures])(pictures)
+        with landmarks._quiet():
+            timed("instance", lambda: landmarks._holistic(settings).close())()
+        start = time.perf_counter()
+        timed("holistic", landmarks.extract_landmarks)(pictures, settings)
+        spent["holistic_clock"] += time.perf_counter() - start
+        timed("searching", landmarks.extract_landmarks)(pictures, landmarks.HolisticSettings())
+        frames += len(pictures)
+    return {"frames": frames, "clips": len(paths), **spent}
+
+
+def parts_on_all_cores(paths: list[Path], cores: int) -> list[dict]:
+    """`measure_parts` in a process a core at once, each with its share of the clips."""
+    command = [sys.executable, __file__, "--parts"]
+    shares = [paths[core::cores] or paths[:1] for core in range(cores)]
+    running = [subprocess.Popen([*command, *map(str, share)], stdout=subprocess.PIPE, text=True, env=environment())
+               for share in shares]
+    outputs = [process.communicate()[0] for process in running]
+    if any(process.returncode for process in running):
+        raise SystemExit("a process that measures the parts failed; its message stands above")
+    return [json.loads(output.splitlines()[-1]) for output in outputs]
+
+
+def extract_folder(index: Path, folder: Path) -> None:
+    """Extract an index's clips into folder/landmarks as anyone would; runs in a process of its own."""
+    import pandas as pd
+
+    from slr_lib import extraction
+    from slr_lib.landmark_store import LandmarkStore
+    from slr_lib.landmarks import HolisticSettings
+
+    def logged(task, store, *rest):
+        """A worker's task, which also notes when it ran and what its parts took."""
+        import importlib
+        import json
+        import os
+        import time
+        from unittest.mock import patch
+
+        from slr_lib import extraction
+        from slr_lib.landmark_store import LandmarkStore
+
+        def timed(part, call):
+            def run(*arguments):
+                start = time.perf_counter()
+                result = call(*arguments)
+                note[part] += time.perf_counter() - start
+                return result
+            return run
+
+        note = {"begin": time.time(), "importing": 0.0, "writing": 0.0, "hashing": 0.0}
+        timed("importing", importlib.import_module)("mediapipe")
+        with (patch.object(extraction, "_source", timed("hashing", extraction._source)),
+              patch.object(LandmarkStore, "write", timed("writing", LandmarkStore.write))):
+            extraction.extract_clip(task, store, *rest)
+        note["end"] = time.time()
+        with (folder / f"{os.getpid()}.jsonl").open("a") as file:
+            file.write(json.dumps(note) + "\n")
+
+    extraction.extract_clip = logged
+    table = pd.read_csv(index, keep_default_na=False)
+    rejects = extraction.extract_clips(table, LandmarkStore(folder / "landmarks"), HolisticSettings(**BARE))
+    if len(rejects):
+        raise SystemExit(f"{len(rejects)} clips failed, the first by: {rejects['reason'][0]}")
+
+
+def run_ours(paths: list[Path], repeats: int, folder: Path, cores: int) -> dict:
+    """Extract every clip `repeats` times under different names; where the time of the cores went, in seconds."""
+    folder.mkdir(parents=True)
+    index = folder / "index.csv"
+    rows = "".join(f"{number}-{path.stem},{path}\n" for number in range(repeats) for path in paths)
+    index.write_text("clip,path\n" + rows, encoding="utf-8")
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
+    subprocess.run([sys.executable, __file__, "--run", str(index), str(folder)], check=True, env=environment())
+    stop, after = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    logs = [[json.loads(line) for line in log.read_text().splitlines()] for log in sorted(folder.glob("*.jsonl"))]
+    last = max(log[-1]["end"] for log in logs)
+    total = {part: sum(note[part] for log in logs for note in log) for part in ("importing", "writing", "hashing")}
+    busy = sum(note["end"] - note["begin"] for log in logs for note in log)
+    return {
+        "clock": stop - start,
+        "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "core_seconds": {
+            "start_until_first_clip": sum(log[0]["begin"] - start for log in logs),
+            "cores_without_any_clip": (cores - len(logs)) * (stop - start),
+            "importing_mediapipe": total["importing"],
+            "computing": busy - sum(total.values()),
+            "writing": total["writing"],
+            "hashing_videos": total["hashing"],
+            "between_clips": sum(b["begin"] - a["end"] for log in logs for a, b in pairwise(log)),
+            "idle_at_the_end": sum(last - log[-1]["end"] for log in logs),
+            "closing": len(logs) * (stop - last),
+        },
+    }
+
+
+def measure_size(size: str, seconds: float, folder: Path, cores: int) -> dict:
+    """All figures of one picture size, with about `seconds` of extraction by Dask."""
+    paths, clips = gather_clips(size, folder / "clips")
+    print(f"{size}: {clips}; the parts alone ...", flush=True)
+    parts = parts_on_all_cores(paths, cores)
+    frames = sum(part["frames"] for part in parts)
+    a_frame = sum(part["decode"] + part["holistic"] for part in parts) / frames
+    repeats = max(1, round(seconds * cores / a_frame / frames))
+    print(f"{size}: {repeats} times {frames} frames by Dask ...", flush=True)
+    ours = run_ours(paths, repeats, folder / "run", cores)
+    print(f"{size}: the parts alone, once more ...", flush=True)
+    parts += parts_on_all_cores(paths, cores)
+
+    def mean(part: str) -> float:
+        return sum(one[part] for one in parts) / sum(one["frames"] for one in parts)
+
+    frames *= repeats
+    limit_cpu = mean("decode") + mean("holistic")
+    bare = sum(one["frames"] / one["holistic_clock"] for one in parts) / 2
+    spent = {part: round(value, 2) for part, value in ours["core_seconds"].items()}
+    spent["computing_beyond_the_limit"] = round(ours["core_seconds"]["computing"] - frames * limit_cpu, 2)
+    return {
+        "clips": clips, "frames": frames, "seconds": round(ours["clock"], 1),
+        "bare_fps": round(bare, 2),
+        "limit_fps": round(cores / limit_cpu, 2),
+        "ours_fps": round(frames / ours["clock"], 2),
+        "fraction_of_limit": round(frames / ours["clock"] * limit_cpu / cores, 4),
+        "cpu_fraction": round(frames * limit_cpu / ours["cpu"], 4),
+        "decode_cpu_ms": round(1e3 * mean("decode"), 3),
+        "of_it_colour_conversion_ms": round(1e3 * mean("convert"), 3),
+        "holistic_cpu_ms": round(1e3 * mean("holistic"), 3),
+        "better_hands_cpu_ms": round(1e3 * (mean("searching") - mean("holistic")), 3),
+        "of_it_copy_of_the_picture_ms": round(1e3 * mean("copy"), 3),
+        "of_it_making_the_instance_ms_a_clip": round(1e3 * sum(one["instance"] for one in parts)
+                                                     / sum(one["clips"] for one in parts), 1),
+        "core_seconds": {"all": round(cores * ours["clock"], 2), **spent},
+    }
+
+
+def environment() -> dict[str, str]:
+    """For the child processes: this project's code first."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=150,
+                        help="of extraction by Dask, for each size (default: %(default)s)")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="(default: all)")
+    parser.add_argument("--parts", nargs="+", help=argparse.SUPPRESS)  # these two: how the benchmark calls itself
+    parser.add_argument("--run", nargs=2, type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.parts:
+        print(json.dumps(measure_parts(options.parts)))
+        return 0
+    if options.run:
+        extract_folder(*options.run)
+        return 0
+    cores = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix="bench-extraction-") as folder:
+        sizes = {size: measure_size(size, options.seconds, Path(folder) / size, cores) for size in options.sizes}
+    for size, figures in sizes.items():
+        print(f"\n{size}: where {cores} cores' seconds went")
+        for part, value in figures["core_seconds"].items():
+            print(f"  {part.replace('_', ' '):28}{value:10.2f}")
+    headline = {name: sizes[options.sizes[0]][name] for name in HEADLINE}
+    print(json.dumps({"benchmark": "extraction", "headline_size": options.sizes[0], "cores": cores, **headline,
+                      "sizes": sizes}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
