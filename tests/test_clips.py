@@ -170,11 +170,11 @@ def two_hands(frames: int = 40, seed: int = 0) -> np.ndarray:
 @given(arrays.arrays(bool, 40), arrays.arrays(bool, (40, 2), elements=st.booleans()), st.integers(0, 5))
 def test_hands_find_their_tracks_however_the_slots_were_swapped(swaps, hidden, seed):
     hands = two_hands(seed=seed)
-    hidden[::4] = False  # at most a tenth of a second without both hands
+    hidden[::4] = False  # at 50 frames/s never LONG_GAP without both hands
     hidden[hidden.all(1)] = False
     hands[hidden] = np.nan
     mixed = np.where(swaps[:, None, None, None], hands[:, ::-1], hands)
-    times = np.arange(40) / 30
+    times = np.arange(40) / 50
     clip = prepare_clip(ClipLandmarks(mixed.reshape(40, 42, 3), times, {}), HANDS_BY_DETECTION)
     truth = prepare_clip(ClipLandmarks(hands.reshape(40, 42, 3), times, {}), HANDS)
     np.testing.assert_array_equal(clip.mask, truth.mask)
