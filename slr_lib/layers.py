@@ -35,6 +35,20 @@ def rotary_tables(positions: Tensor, width: int, longest: float = 1000.0) -> tup
     return angle.cos(), angle.sin()
 
 
+def attend(q: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention, [..., T, C] each; seen: bool, [..., 1, T], what may be looked at.
+
+    The fused kernel where there is a GPU. On the CPU its backward pass costs five times as much as the plain products'
+    at the few frames and parts of a clip (32 frames, 4 heads, batch 32, bf16: 10.6 ms against 2.2).
+    """
+    if q.is_cuda:
+        return functional.scaled_dot_product_attention(q, key, value, attn_mask=seen)
+    score = (q * q.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if seen is not None:
+        score = score.masked_fill(~seen, torch.finfo(score.dtype).min)
+    return score.softmax(-1).to(value.dtype) @ value
+
+
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al. 2016): in training drops a clip's whole residual branch, scales the rest."""
 
@@ -68,9 +82,7 @@ class PartMixer(nn.Module):
         """[B, T, K, D] -> the same shape."""
         b, t, k, d = x.shape
         q, key, value = self.qkv(self.norm(x)).view(b * t, k, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        # K is a handful: two small batched products are faster than the fused kernel here
-        weight = (q @ key.transpose(-1, -2) * (d // self.heads) ** -0.5).softmax(-1)
-        return x + self.out((weight @ value).transpose(1, 2).reshape(b, t, k, d))
+        return x + self.out(attend(q, key, value).transpose(1, 2).reshape(b, t, k, d))
 
 
 class DepthwiseConvolution(nn.Module):
@@ -155,9 +167,7 @@ class GlobalBlock(nn.Module):
         """[B, T, D], frames [B, T], tables of `rotary_tables` -> [B, T, D]."""
         b, t, d = x.shape
         q, key, value = self.qkv(self.norm(x)).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        y = functional.scaled_dot_product_attention(
-            rotate(q, cos, sin), rotate(key, cos, sin), value, attn_mask=frames[:, None, None, :]
-        )
+        y = attend(rotate(q, cos, sin), rotate(key, cos, sin), value, frames[:, None, None, :])
         x = x + self.drop_path(self.dropout(self.out(y.transpose(1, 2).reshape(b, t, d))))
         y = self.contract(functional.silu(self.expand(self.feed_norm(x))))
         return x + self.drop_path(self.dropout(y))

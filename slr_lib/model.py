@@ -1,9 +1,10 @@
 """The recogniser: landmarks of a clip -> logits of N signs. One code for every skeleton, by configuration.
 
-Each part of a frame (hand, lips, body) is embedded from what `geometry` says of it; parts look at each other; frames
-are convolved locally at full rate, merged in pairs, convolved again and joined by global attention; a learned query,
-the mean and the maximum of both rates are pooled into the head. Shapes: B batch, T frames, P points, K parts, D model
-width, N signs.
+Each part (hand, lips, body) of two neighbouring frames is embedded from what `geometry` says of it; parts look at each
+other; frames are convolved locally at half rate, merged in pairs again and joined by global attention at a quarter; a
+learned query, the mean and the maximum of both rates are pooled into the head.
+
+Shapes: B batch, T frames, P points, K parts, D model width, N signs.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class ModelConfig:
     """All that shapes a model. Plain values only: it is written into the checkpoint as JSON.
 
     signs: N; points: P of a batch; parts: at least one; coordinates: 2 for x and y, 3 for z too; width, part_width: of
-    a frame's and a part's vector; heads, part_heads: of attention; kernel: frames that a local block sees (odd);
-    expansion: hidden width / width; early_blocks at full rate, late_blocks and global_blocks at half; head_width: of
+    a frame's and a part's vector; heads, part_heads: of attention; kernel: frames (odd, at half rate) that a local
+    block sees; expansion: hidden width / width; local_blocks at half rate, global_blocks at a quarter; head_width: of
     the layer before the logits; dropout, drop_path (the last block's, rising from 0), head_dropout: training's shares.
     """
 
@@ -61,10 +62,9 @@ class ModelConfig:
     part_width: int = 96
     heads: int = 4
     part_heads: int = 4
-    kernel: int = 17
+    kernel: int = 9
     expansion: int = 2
-    early_blocks: int = 1
-    late_blocks: int = 2
+    local_blocks: int = 3
     global_blocks: int = 2
     head_width: int = 384
     dropout: float = 0.1
@@ -118,25 +118,24 @@ class Recognition(nn.Module):
         super().__init__()
         self.config = c = config
         k = len(c.parts)
-        self.features = nn.ModuleList(
-            PartFeatures(part.points, part.edges, part.kind == "hand", c.coordinates) for part in c.parts
-        )
-        self.embeddings = nn.ModuleList(nn.Linear(part.width, c.part_width) for part in self.features)
+        edges = [edge for part in c.parts for edge in part.edges]
+        self.features = PartFeatures([part.points for part in c.parts], [part.kind == "hand" for part in c.parts],
+                                     edges, c.coordinates)
+        self.embeddings = nn.ModuleList(nn.Linear(2 * c.coordinates * rows, c.part_width)
+                                        for rows in self.features.rows)
         self.part_norm = nn.LayerNorm(c.part_width)
         self.part_places = nn.Parameter(torch.randn(k, c.part_width) * 0.02)
         self.missing = nn.Parameter(torch.randn(k, c.part_width) * 0.02)
         self.mixer = PartMixer(c.part_width, c.part_heads)
         self.join = nn.Linear(k * c.part_width, c.width)
         # stochastic depth grows linearly with depth, as in its paper
-        depth = c.early_blocks + c.late_blocks + c.global_blocks
+        depth = c.local_blocks + c.global_blocks
         drops = [c.drop_path * (i + 1) / depth for i in range(depth)]
-        local = [LocalBlock(c.width, c.kernel, c.expansion, c.dropout, drop)
-                 for drop in drops[: c.early_blocks + c.late_blocks]]
-        self.early = nn.ModuleList(local[: c.early_blocks])
+        self.locals = nn.ModuleList(LocalBlock(c.width, c.kernel, c.expansion, c.dropout, drop)
+                                    for drop in drops[: c.local_blocks])
         self.merging = PairMerging(c.width, c.width)
-        self.late = nn.ModuleList(local[c.early_blocks :])
         self.globals = nn.ModuleList(GlobalBlock(c.width, c.heads, c.expansion, c.dropout, drop)
-                                     for drop in drops[c.early_blocks + c.late_blocks :])
+                                     for drop in drops[c.local_blocks :])
         self.last_norm = nn.LayerNorm(c.width)
         self.query = QueryPooling(c.width, c.heads)
         self.pooled = nn.Sequential(nn.Linear(5 * c.width, c.head_width), nn.LayerNorm(c.head_width), nn.SiLU())
@@ -148,14 +147,16 @@ class Recognition(nn.Module):
             nn.init.zeros_(head.bias)
 
     def embed(self, points: Tensor, mask: Tensor, times: Tensor) -> Tensor:
-        """points [B, T, P, 3], mask [B, T, P], times [B, T] -> every frame's parts, joined: [B, T, D]."""
-        tokens = []
-        for i, (features, embedding) in enumerate(zip(self.features, self.embeddings, strict=True)):
-            values, present = features(points, mask, times)
-            token = self.part_norm(embedding(values))
-            tokens.append(torch.where(present.unsqueeze(-1), token, self.missing[i]) + self.part_places[i])
-        mixed = self.mixer(torch.stack(tokens, 2))  # B, T, K, D'
-        return self.join(mixed.flatten(2))
+        """points [B, T, P, 3], mask [B, T, P], times [B, T], T even -> parts of two frames each, joined: [B, T / 2, D].
+        """
+        with torch.autocast(points.device.type, enabled=False):  # differences of near numbers
+            rows, present = self.features(points, mask, times)
+        present = present.unflatten(1, (-1, 2)).any(2)  # B, T / 2, K
+        tokens = [embedding(values.unflatten(1, (-1, 2)).flatten(2))
+                  for embedding, values in zip(self.embeddings, rows, strict=True)]
+        tokens = self.part_norm(torch.stack(tokens, 2))  # B, T / 2, K, D'
+        tokens = torch.where(present.unsqueeze(-1), tokens, self.missing) + self.part_places
+        return self.join(self.mixer(tokens).flatten(2))
 
     def outputs(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> Outputs:
         """Logits, and in training those of the auxiliary heads.
@@ -164,14 +165,14 @@ class Recognition(nn.Module):
             points: [B, T, P, 3], zero where missing; mask: bool [B, T, P], point seen (False at padding);
             frames: bool [B, T], no padding, a clip's frames first; times: [B, T] seconds.
         """
-        positions = times * FRAME_RATE
+        if points.shape[1] % 2:
+            points, mask, frames, times = _one_more(points, mask, frames, times)
         x = self.embed(points, mask, times)
-        for block in self.early:
-            x = block(x, frames)
-        x, frames, positions = self.merging(x, frames, positions)
-        for block in self.late:
+        frames, positions = frames[:, ::2], times[:, ::2] * FRAME_RATE
+        for block in self.locals:
             x = block(x, frames)
         local = [masked_mean(x, frames), masked_max(x, frames)]
+        x, frames, positions = self.merging(x, frames, positions)
         cos, sin = rotary_tables(positions, self.config.width // self.config.heads)
         for block in self.globals:
             x = block(x, frames, cos, sin)
@@ -187,6 +188,12 @@ class Recognition(nn.Module):
     def forward(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> Tensor:
         """Logits [B, N]; arguments as in `outputs`."""
         return self.outputs(points, mask, frames, times).logits
+
+
+def _one_more(points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> tuple[Tensor, ...]:
+    """A frame of padding at the end."""
+    pad = nn.functional.pad
+    return pad(points, (0, 0, 0, 0, 0, 1)), pad(mask, (0, 0, 0, 1)), pad(frames, (0, 1)), pad(times, (0, 1))
 
 
 def build(config: ModelConfig, seed: int = 0) -> Recognition:

@@ -19,7 +19,7 @@ PARTS = (
 
 def tiny(signs: int = 7, **values) -> ModelConfig:
     """A model of three parts that trains in seconds."""
-    sizes = {"width": 32, "part_width": 16, "head_width": 32, "late_blocks": 1, "global_blocks": 1, "kernel": 5}
+    sizes = {"width": 32, "part_width": 16, "head_width": 32, "local_blocks": 2, "global_blocks": 1, "kernel": 5}
     return ModelConfig(signs=signs, points=13, parts=PARTS, **{**sizes, **values})
 
 

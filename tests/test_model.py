@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_batches import batch, tiny
 
-from slr_lib.geometry import MOTION_UNIT, differences, directions, relative
+from slr_lib.geometry import MOTION_UNIT, RelativePlaces, differences, directions
 from slr_lib.layers import masked_max, rotary_tables, rotate
 from slr_lib.losses import focal_cross_entropy, recognition_loss
 from slr_lib.model import ModelConfig, PartShape, Recognition, build, count_parameters
@@ -27,7 +27,7 @@ def trained_looking(config: ModelConfig, seed: int = 0) -> Recognition:
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(2, 19), min_size=1, max_size=4), st.integers(1, 9), st.integers(0, 99))
 def test_padding_changes_no_logit(lengths, padding, seed):
-    model = trained_looking(tiny(early_blocks=2, late_blocks=2))
+    model = trained_looking(tiny(local_blocks=3, global_blocks=2))
     clips = batch(lengths, seed=seed)
     with torch.inference_mode():
         plain = model(**clips)
@@ -156,10 +156,15 @@ def test_relative_coordinates_forget_place_and_size():
     points = torch.randn(2, 3, 5, 3, generator=torch.Generator().manual_seed(0))
     mask = torch.ones(2, 3, 5, dtype=torch.bool)
     mask[0, 0, 2] = False
-    for rooted in (True, False):
-        moved = relative(points * 2.5 + 4, mask, rooted)
-        torch.testing.assert_close(moved, relative(points, mask, rooted), rtol=1e-4, atol=1e-4)
-    assert relative(points, mask, True)[:, :, 0].abs().max() == 0
+    seen = mask.float()
+    for root in (0, None):
+        relative = RelativePlaces([0] * 5, [root], 3)
+        here, number = relative(points * seen[..., None], seen)
+        moved, _ = relative((points * 2.5 + 4) * seen[..., None], seen)
+        torch.testing.assert_close(moved, here, rtol=1e-4, atol=1e-4)
+        assert number[0, 0].item() == 4 and here[0, 0, 2].abs().max() == 0
+        torch.testing.assert_close(here.square().sum((2, 3)) / seen.sum(2), torch.ones(2, 3))
+        assert (here[:, :, 0].abs().max() == 0) == (root == 0)
     bones = directions(points, mask, torch.tensor([0, 1]), torch.tensor([1, 2]))
     torch.testing.assert_close(bones.norm(dim=-1)[1], torch.ones(3, 2))
     assert bones[0, 0, 1].abs().max() == 0
