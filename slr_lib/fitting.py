@@ -139,13 +139,17 @@ class Fitting(lightning.LightningModule):
         self.model.head_dropout.p = s.head_dropout + late * (s.late_head_dropout - s.head_dropout)
 
     def training_step(self, batch, _) -> Tensor:
-        """Loss of a batch."""
-        s = self.settings
-        outputs = self.model.outputs(batch.points, batch.mask, batch.frames, batch.times)
-        loss = recognition_loss(outputs, batch.labels, s.label_smoothing, s.focal_gamma, s.auxiliary_weight)
+        """Loss of a batch, kept for the curves."""
+        loss = self.loss(batch)
         self._losses.append(loss.detach())
         self.clips_seen += len(batch.labels)
         return loss
+
+    def loss(self, batch) -> Tensor:
+        """What a step minimises; pretraining minimises something else."""
+        s = self.settings
+        outputs = self.model.outputs(batch.points, batch.mask, batch.frames, batch.times)
+        return recognition_loss(outputs, batch.labels, s.label_smoothing, s.focal_gamma, s.auxiliary_weight)
 
     def configure_gradient_clipping(self, *_, **__) -> None:
         """Clip by norm. (Lightning's own clipping refuses the fused optimiser under mixed precision.)"""
