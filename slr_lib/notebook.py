@@ -75,10 +75,11 @@ def check_parameters(notebook: Path, values: dict) -> None:
             )
 
 
-def run_notebook(stage: str, data_set: DataSet, **given) -> Path:
+def run_notebook(stage: str, dataset: str, **given) -> Path:
     """Execute a stage's notebook for a data set; returns the path of the HTML page.
 
     Args:
+        dataset: its name, or the path of its YAML file.
         given: parameters beside params.yaml's; they also name the page, so that runs of a matrix do not meet.
 
     Raises:
@@ -89,8 +90,8 @@ def run_notebook(stage: str, data_set: DataSet, **given) -> Path:
     from nbconvert import HTMLExporter
     from papermill.exceptions import PapermillExecutionError
 
-    notebook = notebook_path(stage)
-    values = {**read_params(stage), "dataset": data_set.name, **given}
+    notebook, data_set = notebook_path(stage), load_data_set(dataset)
+    values = {**read_params(stage), "dataset": dataset, **given}
     check_parameters(notebook, values)
     folder = data_set.reports(stage)
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("TQDM_MININTERVAL", "5")  # seconds: every line of progress stays on the executed page
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
-        page = run_notebook(known.stage, load_data_set(known.dataset), **_pairs(rest))
+        page = run_notebook(known.stage, known.dataset, **_pairs(rest))
     except (InputError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -73,7 +73,7 @@ def test_from_videos_to_the_report_and_nothing_twice(quick):
     found = json.loads((quick / "reports/tiny/extract_landmarks/metrics.json").read_text(encoding="utf-8"))
     assert found["clips"] == 16 and found["truth"]["signing_hand_found"] > 50
 
-    command = [sys.executable, "-m", "slr_lib.notebook", "explore", "--dataset", "tiny"]
+    command = [sys.executable, "-m", "slr_lib.notebook", "explore", "--dataset", "data_sets/tiny.yaml"]
     explored = subprocess.run(command, cwd=quick / ".workspaces/tiny", capture_output=True, text=True, check=False)
     assert explored.returncode == 0, explored.stdout + explored.stderr
     assert (quick / "reports/tiny/explore/00_explore.html").stat().st_size > 100_000, "it shows pictures"

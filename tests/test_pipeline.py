@@ -206,17 +206,17 @@ def test_the_lock_holds_exact_versions_alone():
 def test_a_misspelt_parameter_is_an_error_that_names_the_right_one(project):
     sentence = r"`learning_rat` is no parameter of 03_train\.ipynb; did you mean `learning_rate`"
     with pytest.raises(InputError, match=sentence):
-        run_notebook("train", load_data_set("demo"), learning_rat=1.0)
+        run_notebook("train", "demo", learning_rat=1.0)
 
 
 def test_a_parameter_of_a_wrong_type_is_an_error(project):
     with pytest.raises(InputError, match=r"`epochs` of 03_train\.ipynb must be of type int, not 'many'"):
-        run_notebook("train", load_data_set("demo"), epochs="many")
+        run_notebook("train", "demo", epochs="many")
 
 
 def test_an_unknown_stage_names_the_known_ones(project):
     with pytest.raises(InputError, match=r"no notebook for the stage `trian`; choose one of .*train"):
-        run_notebook("trian", load_data_set("demo"))
+        run_notebook("trian", "demo")
 
 
 def test_a_data_set_gets_a_workspace_and_leaves_the_committed_lock_alone(project):
