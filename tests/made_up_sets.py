@@ -1,4 +1,4 @@
-"""Tiny data sets of landmarks as prepare_clips leaves them, for tests; their signs differ in where the hands are."""
+"""Tiny data sets of landmarks as prepare_clips leaves them, for tests; a sign is a shape and place of the hands."""
 
 from __future__ import annotations
 
@@ -58,8 +58,9 @@ def hands_in(skeleton: str, sign: int, number: int, seed: int) -> ClipLandmarks:
     named = load_skeleton(skeleton)
     random = np.random.default_rng((seed, number))
     frames = 9 + number % 4
-    hands = random.normal(0.5, 0.05, (frames, 42, 3)).astype(np.float32)
-    hands[:, :21, 0] += 0.4 * sign
+    shape = np.random.default_rng((seed, sign)).normal(0.5, 0.05, (42, 3))
+    shape[:21, 0] += 0.4 * sign
+    hands = random.normal(shape, 0.01, (frames, 42, 3)).astype(np.float32)
     hands[2, 21:] = np.nan
     points = random.normal(0.5, 0.2, (frames, len(named.points), 3)).astype(np.float32)
     places = [place for place, point in enumerate(named.points) if "_hand_" in point]

@@ -1,4 +1,4 @@
-"""Pretraining: nothing that is tested is trained on, a set has a head of its own, and training goes on from the file."""
+"""Pretraining: nothing that is tested is trained on, a set has its own head, training goes on from the file."""
 
 from __future__ import annotations
 
@@ -202,9 +202,7 @@ def test_a_set_is_judged_by_its_own_head_alone():
 @pytest.mark.parametrize("objective", [SIGNS, MASKED])
 def test_pretrained_weights_are_carried_into_a_task(two, project, objective):
     first = project / "data" / "pretrained.safetensors"
-    settings = SETTINGS if objective == SIGNS else replace(SETTINGS, learning_rate=4e-3)
-    settings = replace(settings, epochs=16)
-    trained, clips = pretrain(two, [two[1]], first, settings, None, objective, progress=False)
+    trained, clips = pretrain(two, [two[1]], first, replace(SETTINGS, epochs=16), None, objective, progress=False)
     losses = trained.curves["train_loss"]
     assert losses.iloc[-1] < 0.9 * losses.iloc[0]
     assert trained.metrics["picked_by"] == "last epoch" and trained.metrics["epoch"] == 15
