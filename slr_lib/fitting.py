@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from slr_lib.losses import focal_cross_entropy, recognition_loss
 from slr_lib.metrics import quick_figures
+from slr_lib.model import Outputs
 
 CURVES = ("epoch", "train_loss", "val_loss", "val_top1", "val_mean_accuracy", "learning_rate")
 
@@ -148,8 +149,11 @@ class Fitting(lightning.LightningModule):
     def loss(self, batch) -> Tensor:
         """What a step minimises; pretraining minimises something else."""
         s = self.settings
-        outputs = self.model.outputs(batch.points, batch.mask, batch.frames, batch.times)
-        return recognition_loss(outputs, batch.labels, s.label_smoothing, s.focal_gamma, s.auxiliary_weight)
+        return recognition_loss(self.outputs(batch), batch.labels, s.label_smoothing, s.focal_gamma, s.auxiliary_weight)
+
+    def outputs(self, batch) -> Outputs:
+        """What the model says of a batch in training."""
+        return self.model.outputs(batch.points, batch.mask, batch.frames, batch.times)
 
     def configure_gradient_clipping(self, *_, **__) -> None:
         """Clip by norm. (Lightning's own clipping refuses the fused optimiser under mixed precision.)"""

@@ -38,7 +38,6 @@ from slr_lib.errors import InputError, exit_status
 from slr_lib.fitting import Fitting, TrainSettings
 from slr_lib.index import read_index
 from slr_lib.joint_clips import FoldOf, JointClips, held_out
-from slr_lib.losses import recognition_loss
 from slr_lib.masked_modelling import MaskedFitting, MaskedModel
 from slr_lib.model import ModelConfig, Outputs, build
 from slr_lib.notebook import read_params
@@ -59,14 +58,18 @@ class JointFitting(Fitting):
     def __init__(self, *arguments, ranges: Sequence[tuple[int, int]], **named):
         super().__init__(*arguments, **named)
         self.ranges = ranges
+        self.own = slice(None)  # rows of the set at hand
 
     def loss(self, batch) -> Tensor:
         """As if the batch's set were the only one."""
-        s, label = self.settings, int(batch.labels[0])
-        first, last = next(one for one in self.ranges if one[0] <= label < one[1])
-        outputs = self.model.outputs(batch.points, batch.mask, batch.frames, batch.times)
-        own = Outputs(outputs.logits[:, first:last], tuple(logits[:, first:last] for logits in outputs.auxiliaries))
-        return recognition_loss(own, batch.labels - first, s.label_smoothing, s.focal_gamma, s.auxiliary_weight)
+        label = int(batch.labels[0])
+        self.own = next(slice(first, last) for first, last in self.ranges if first <= label < last)
+        return super().loss(batch._replace(labels=batch.labels - self.own.start))
+
+    def outputs(self, batch) -> Outputs:
+        """Those of the set's own heads."""
+        outputs = super().outputs(batch)
+        return Outputs(outputs.logits[:, self.own], tuple(logits[:, self.own] for logits in outputs.auxiliaries))
 
 
 def pretrain(
