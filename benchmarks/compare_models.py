@@ -2,13 +2,15 @@
 
     python benchmarks/compare_models.py --model gislr --dataset wlasl_hands --signs 100 --seed 0 1 2
     python benchmarks/compare_models.py --model gislr --dataset wlasl_hands --signs 100 --seed 0 1 2 --test
+    python benchmarks/compare_models.py --model ours --start data/pretrained/wlasl.safetensors --name "ours, pretrained"
     python benchmarks/compare_models.py --table
 
 The epoch is chosen on the validation part alone; the test part is met once, and only with --test. A run is one row of
 reports/models.csv, with the rank of every clip's true sign in a file beside it, for paired comparisons. Rows that are
 there are not computed again (--again: they are), a killed training goes on from its last epoch, and several commands
 may write to the table at once. The recogniser's recipe is the section `train` of params.yaml, a reference's its own;
-`recipe` is a hash of all settings, `code` one of the source. The clips must be prepared:
+`recipe` is a hash of all settings and of the file that a run starts from, `code` one of the source. A start must have
+held out the task's validation and test clips (slr_lib.pretraining). The clips must be prepared:
 `python -m slr_lib.pipeline --dataset NAME -- repro prepare_clips`.
 """
 
@@ -40,7 +42,7 @@ from slr_lib.fitting import TrainSettings
 from slr_lib.index import read_index, write_table
 from slr_lib.metrics import quick_figures, ranks
 from slr_lib.model import ModelConfig, count_parameters
-from slr_lib.notebook import read_params
+from slr_lib.pretraining import check_start, train_recipe
 from slr_lib.splits import TEST, VAL, folds
 from slr_lib.tasks import Task
 from slr_lib.training import Trained, code_digest, fit, train
@@ -54,7 +56,8 @@ BUDGET = ("epochs", "batch_size")  # what all models share
 class Run:
     """One model on one task with one seed: what it is called, and all that decides about it.
 
-    model: `ours` or a reference's name; name: in the table; checkpoint: a trained recogniser to measure instead.
+    model: `ours` or a reference's name; name: in the table; checkpoint: a trained recogniser to measure instead;
+    start: a checkpoint to train on from.
     """
 
     model: str
@@ -65,6 +68,7 @@ class Run:
     settings: TrainSettings
     augmentation: AugmentSettings | None
     checkpoint: Path | None = None
+    start: Path | None = None
 
     @property
     def recipe(self) -> str:
@@ -73,7 +77,7 @@ class Run:
         A reference's are those that it states, so that a setting added to the project leaves its rows as they are.
         """
         if self.checkpoint is not None:
-            return hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()[:8]
+            return sha256(self.checkpoint)[:8]
         settings = asdict(replace(self.settings, seed=0, epochs=0))
         if self.model == OURS:
             shape = {field.name: field.default for field in fields(ModelConfig) if field.default is not MISSING}
@@ -83,6 +87,8 @@ class Run:
         plain = asdict(AugmentSettings())
         augmented = asdict(self.augmentation or AugmentSettings())
         described = [shape, settings, {name: value for name, value in augmented.items() if value != plain[name]}]
+        if self.start is not None:
+            described.append(sha256(self.start))
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
@@ -98,9 +104,10 @@ class Run:
         return "-".join(str(value).replace(" ", "_") for value in self.key.values())
 
     def task(self) -> Task:
-        """The clips; the same for all models but for the augmentation of the training part."""
+        """The clips; the same for all models but for the augmentation of the training part, and the start's scale."""
         return Task(self.data_set, self.signs, self.fold, batch_size=self.settings.batch_size,
-                    strength=self.augmentation or "none", seed=self.settings.seed)
+                    strength=self.augmentation or "none", seed=self.settings.seed,
+                    statistics=load_checkpoint(self.start).statistics if self.start else None)
 
 
 def plan(options: argparse.Namespace) -> list[Run]:
@@ -121,28 +128,30 @@ def plan(options: argparse.Namespace) -> list[Run]:
             raise InputError("--checkpoint measures a trained recogniser: give --model ours and a --name of its own.")
         trained = load_checkpoint(checkpoint).training["settings"]
         settings = replace(settings, epochs=trained["epochs"])
+    start = Path(options.start) if options.start else None
+    if start is not None and (options.model != OURS or checkpoint or options.name in (None, OURS, *REFERENCES)):
+        raise InputError("--start is for --model ours without --checkpoint, under a --name of its own.")
     known = folds(data_set, read_index(data_set))
     wanted = known if options.fold == ["all"] else options.fold
     if unknown := [fold for fold in wanted if fold not in known]:
         raise InputError(f"data set {data_set.name} has no fold {unknown[0]}; choose of {', '.join(known)}, or all.")
+    for fold in wanted if start is not None else ():
+        check_start(start, data_set, fold)
     return [
         Run(options.model, options.name or options.model, data_set, options.signs, fold, replace(settings, seed=seed),
-            augmented, checkpoint)
+            augmented, checkpoint, start)
         for fold in wanted for seed in options.seed
     ]
 
 
 def recipe_of(model: str) -> tuple[TrainSettings, AugmentSettings | None]:
     """Settings and augmentation of a model: of the recogniser those of params.yaml, whose budget all share."""
-    params = read_params("train")
-    known = {field.name for field in fields(TrainSettings)}
-    if unknown := sorted(set(params) - known - {"augmentation"}):
-        raise InputError(f"params.yaml: the comparison does not know train.{unknown[0]}; teach it in recipe_of.")
+    settings, augmented = train_recipe()
     if model == OURS:
-        settings = TrainSettings(**{name: value for name, value in params.items() if name in known})
-        return settings, augmentation(params["augmentation"])
+        return settings, augmented
     reference = REFERENCES[model]
-    return TrainSettings(**{name: params[name] for name in BUDGET}, **reference.settings), reference.augmentation
+    budget = {name: getattr(settings, name) for name in BUDGET}
+    return TrainSettings(**budget, **reference.settings), reference.augmentation
 
 
 def weights_of(run: Run) -> Path:
@@ -156,7 +165,7 @@ def train_run(run: Run, task: Task) -> Trained:
     path = weights_of(run)
     curves = find_project() / "reports" / "models" / f"{run.title}.curves.tsv"
     if run.model == OURS:
-        return train(task, run.settings, path, curves)
+        return train(task, run.settings, path, curves, start=run.start)
     model = build_reference(run.model, task.skeleton, len(task.glosses), len(task.train_batches(0)), run.settings.seed)
 
     def write(trained: Trained) -> None:
@@ -242,6 +251,11 @@ def find_row(rows: pd.DataFrame, run: Run) -> dict | None:
     return found.iloc[0].to_dict() if len(found) else None
 
 
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def code(model: str) -> str:
     """Hash of the source that decides about a run of a model."""
     digest = hashlib.sha256(code_digest().encode())
@@ -266,6 +280,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--test", action="store_true", help="meet the test part")
     parser.add_argument("--again", action="store_true", help="train anew and replace the row")
     parser.add_argument("--checkpoint", help="measure this trained recogniser instead (with --name and --seed)")
+    parser.add_argument("--start", help="train on from this checkpoint (with --name)")
     parser.add_argument("--name", help="in the table (default: the model's)")
     parser.add_argument("--table", action="store_true", help="print the table, and write it to reports/models.md")
     options = parser.parse_args(arguments)

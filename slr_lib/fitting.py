@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from slr_lib.losses import focal_cross_entropy, recognition_loss
 from slr_lib.metrics import quick_figures
+from slr_lib.model import Outputs
 
 CURVES = ("epoch", "train_loss", "val_loss", "val_top1", "val_mean_accuracy", "learning_rate")
 
@@ -139,13 +140,20 @@ class Fitting(lightning.LightningModule):
         self.model.head_dropout.p = s.head_dropout + late * (s.late_head_dropout - s.head_dropout)
 
     def training_step(self, batch, _) -> Tensor:
-        """Loss of a batch."""
-        s = self.settings
-        outputs = self.model.outputs(batch.points, batch.mask, batch.frames, batch.times)
-        loss = recognition_loss(outputs, batch.labels, s.label_smoothing, s.focal_gamma, s.auxiliary_weight)
+        """Loss of a batch, kept for the curves."""
+        loss = self.loss(batch)
         self._losses.append(loss.detach())
         self.clips_seen += len(batch.labels)
         return loss
+
+    def loss(self, batch) -> Tensor:
+        """What a step minimises; pretraining minimises something else."""
+        s = self.settings
+        return recognition_loss(self.outputs(batch), batch.labels, s.label_smoothing, s.focal_gamma, s.auxiliary_weight)
+
+    def outputs(self, batch) -> Outputs:
+        """What the model says of a batch in training."""
+        return self.model.outputs(batch.points, batch.mask, batch.frames, batch.times)
 
     def configure_gradient_clipping(self, *_, **__) -> None:
         """Clip by norm. (Lightning's own clipping refuses the fused optimiser under mixed precision.)"""

@@ -11,9 +11,10 @@ below the tremor of detection; an SVM on WLASL100 predicts the same sign for eve
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,9 +213,22 @@ def statistics(packed: PackedClips, rows, skeleton: Skeleton) -> Statistics:
     Returns:
         Mean 0 and spread 1 for a part that was never seen.
     """
+    return joint_statistics([(packed, rows)], skeleton)
+
+
+def joint_statistics(sources: Sequence[tuple[PackedClips, Sequence[int]]], skeleton: Skeleton) -> Statistics:
+    """Statistics of the points seen in some clips of several sets.
+
+    Args:
+        sources: of each set its clips and the numbers of those that count. skeleton: the selected one of all, P points.
+
+    Returns:
+        Mean 0 and spread 1 for a part that was never seen.
+    """
     count = np.zeros(len(skeleton.points))
     total, square = np.zeros((2, len(skeleton.points), 3))
-    for points, mask in _blocks(packed, np.asarray(rows, np.int64)):
+    blocks = (_blocks(packed, np.asarray(rows, np.int64)) for packed, rows in sources)
+    for points, mask in chain.from_iterable(blocks):
         count += mask.sum(0)
         total += points.sum(0)
         square += np.square(points).sum(0)

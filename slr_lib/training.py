@@ -140,6 +140,7 @@ def fit(
     curves: str | os.PathLike | None = None,
     progress: bool = True,
     carried: int = 0,
+    fitting: Callable[..., Fitting] | None = None,
 ) -> Trained:
     """Train any model, also one that is no `Recognition`; arguments beside these as in `train`.
 
@@ -149,11 +150,12 @@ def fit(
         described: what else decides about the outcome, as JSON can hold it; part of the run's fingerprint.
         save: writes the outcome; the state for resuming goes once it has returned.
         carried: how many signs' rows came from a start.
+        fitting: makes the steps of another objective, with Fitting's arguments; `described` tells which.
     """
     target = Path(target)
     state = _StateFile(target, fingerprint(clips, settings, described))
     validation = clips.val_batches()
-    fitting = Fitting(model, settings, steps=len(clips.train_batches(0)), state=state.read())
+    fitting = (fitting or Fitting)(model, settings, steps=len(clips.train_batches(0)), state=state.read())
     callbacks = [state, _CurvesFile(curves)] + ([ProgressBar(target.stem)] if progress else [])
     seconds = time.perf_counter()
     with _quiet(), _deterministic():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,9 +12,12 @@ import pandas as pd
 import pytest
 import torch
 from conftest import PROJECT
+from made_up_sets import make_set
 
 import compare_models
 from model_table import COLUMNS, interval, read_table, render
+from slr_lib import pretraining
+from slr_lib.checkpoint import load_checkpoint
 from slr_lib.data_sets import load_data_set
 from slr_lib.index import write_index
 from slr_lib.landmark_store import ClipLandmarks, LandmarkStore
@@ -102,6 +106,35 @@ def test_a_trained_recogniser_enters_under_a_name_of_its_own(tiny):
     rows = read_table(tiny.data.parents[1] / "reports" / "models.csv").set_index("model")
     assert rows.loc["ours, again", "val_top1"] == rows.loc["ours", "val_top1"]
     assert rows.loc["ours, again", "test_clips"] == 6
+
+
+def test_a_pretrained_start_is_a_recipe_of_its_own(tiny, project, capsys):
+    make_set(project, "wide", clips=30)
+    made = ["--dataset", "wide", "--output", "data/pretrained/wide.safetensors", "--epochs", "1"]
+    (project / "nowhere").mkdir()
+    pd.read_csv(tiny.index, dtype=str, keep_default_na=False).to_csv(project / "nowhere" / "index.csv", index=False)
+    start = ("--model", "ours", "--start", "data/pretrained/wide.safetensors")
+    named = (*start, "--name", "ours, pretrained")
+
+    assert pretraining.main(made) == 0
+    assert command(*named) == 1 and "was not pretrained for tiny" in capsys.readouterr().err
+    assert pretraining.main([*made, "--for", "tiny"]) == 0
+    assert command(*start) == 1 and command(*named, "--checkpoint", "any") == 1
+    assert command("--model", "gru", "--start", start[-1], "--name", "gru, pretrained") == 1
+    assert command(*named, "--test") == 0 and command("--model", "ours", "--test") == 0
+    rows = read_table(project / "reports" / "models.csv").set_index("model")
+    assert rows.loc["ours, pretrained", "recipe"] != rows.loc["ours", "recipe"]
+    weights, = (tiny.data / "compared" / "3-0").glob("ours,_pretrained-*.safetensors")
+    tuned, first = load_checkpoint(weights), load_checkpoint(start[-1])
+    assert tuned.training["start_sha256"] == hashlib.sha256((project / start[-1]).read_bytes()).hexdigest()
+    assert tuned.statistics == first.statistics
+
+    run, = compare_models.plan(parse(["--dataset", "tiny", "--signs", "3", *named]))
+    run = replace(run, settings=replace(run.settings, epochs=2))
+    assert run.recipe == rows.loc["ours, pretrained", "recipe"]
+    assert replace(run, start=None).recipe == rows.loc["ours", "recipe"]
+    assert pretraining.main([*made, "--for", "tiny", "--seed", "1"]) == 0
+    assert run.recipe != rows.loc["ours, pretrained", "recipe"]  # another file under the same name
 
 
 def test_all_models_share_task_and_budget(tiny):
