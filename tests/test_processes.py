@@ -120,7 +120,8 @@ def test_two_processes_train_as_one_does(tmp_path, count, changes):
         assert double.curves[name].tolist() == pytest.approx(single.curves[name].tolist(), rel=1e-4), name
     assert double.metrics["epoch"] == single.metrics["epoch"]
     start = build(tiny(SIGNS), settings.seed).state_dict()
-    one, two, before = (torch.cat([w[name].flatten() for name in start]) for w in (single.weights, double.weights, start))
+    one, two, before = (torch.cat([weights[name].flatten() for name in start])
+                        for weights in (single.weights, double.weights, start))
     assert (two - one).norm() < 1e-3 * (one - before).norm()
     # AdamW makes steps as long for gradients that are all rounding, so single weights may part by more than that
     assert (two - one).abs().max() < 0.1 * settings.learning_rate
