@@ -33,19 +33,19 @@ class Batch(NamedTuple):
 
 class Noise(NamedTuple):
     """Error of detection in one kind of part: spread of the offset that the part's points share, and of each point's
-    own, in units of the body; the seconds in which the correlation of either falls to 1 / e."""
+    own, in units of the body; the seconds in which its correlation falls to 1 / e."""
 
     shared: float
-    shared_seconds: float
     own: float
-    own_seconds: float
+    seconds: float
 
 
-# extracted minus true, of the demo corpus's 168 clips at 15 frames a second: `python benchmarks/noise.py`
+# extracted minus true, on the demo corpus's 168 clips at 15 frames a second: `python benchmarks/noise.py`. Offset and
+# own error forget about equally soon (hand 0.48 and 0.38 s, face 0.29 and 0.27, body 0.31 and 0.39): their mean
 NOISE = {
-    "hand": Noise(shared=0.0083, shared_seconds=0.48, own=0.0081, own_seconds=0.38),
-    "face": Noise(shared=0.0017, shared_seconds=0.29, own=0.0010, own_seconds=0.27),
-    "body": Noise(shared=0.0079, shared_seconds=0.31, own=0.0136, own_seconds=0.39),
+    "hand": Noise(shared=0.0083, own=0.0081, seconds=0.43),
+    "face": Noise(shared=0.0017, own=0.0010, seconds=0.28),
+    "body": Noise(shared=0.0079, own=0.0136, seconds=0.35),
 }
 
 
@@ -232,32 +232,32 @@ def scatter(batch: Batch, skeleton: Skeleton, noise: float, generator: Generator
     """Add `noise` times the error that detection makes: every part wanders as a whole, and each of its points about it.
 
     In z as much as was measured in x and y: what MediaPipe guesses there has no truth on a drawing. Clips share a pool
-    of it, each from another frame and by other signs: drawing it is most of the cost.
+    of it, each from another frame and as it is or negative: drawing it is most of the cost.
     """
     clips, frames, count, _ = batch.points.shape
+    length = frames + frames // 2
     gap = batch.times.amax(1).sum() / (batch.frames.sum() - clips).clamp_min(1)  # seconds between frames, on average
-    pool = torch.zeros(2 * frames, count, 3)
-    for kind, (shared, shared_seconds, own, own_seconds) in NOISE.items():
+    pool = torch.zeros(2, length, count, 3)
+    for kind, (shared, own, seconds) in NOISE.items():
         parts = [part for part in skeleton.parts if part.kind == kind]
         points = [point for part in parts for point in part.points]
         owners = [number for number, part in enumerate(parts) for _ in part.points]
-        offset = _wandering(2 * frames, len(parts), gap / shared_seconds, generator).mul_(noise * shared)
-        error = _wandering(2 * frames, len(points), gap / own_seconds, generator).mul_(noise * own)
-        pool[:, points] = error.add_(offset[:, owners])
-    starts = torch.randint(frames + 1, (clips,), generator=generator)
+        error = _wandering(length, len(points) + len(parts), gap / seconds, generator).mul_(noise)
+        pool[0, :, points] = error[:, len(parts):].mul_(own) + error[:, owners].mul_(shared)
+    torch.neg(pool[0], out=pool[1])
+    starts = torch.randint(length - frames + 1, (clips,), generator=generator)
+    starts += length * torch.randint(2, (clips,), generator=generator)
     drawn = pool.flatten().unfold(0, batch.points[0].numel(), 3 * count).index_select(0, starts)
-    signs = torch.randint(2, (clips, 1, 1, 3), generator=generator).float().mul_(2).sub_(1)
-    return batch._replace(points=_cleared(drawn.view(batch.points.shape).mul_(signs).add_(batch.points), batch.mask))
+    return batch._replace(points=_cleared(drawn.view(batch.points.shape).add_(batch.points), batch.mask))
 
 
 def _wandering(frames: int, count: int, step: Tensor, generator: Generator) -> Tensor:
     """Normal numbers [frames, count, 3] of spread 1 whose correlation falls by exp(-step) from frame to frame (an
-    Ornstein-Uhlenbeck process): white noise times the triangular matrix that sums up what is left of it."""
-    kept = torch.exp(-step.clamp(1e-4, 10))
-    new = (1 - kept.square()).sqrt()
+    Ornstein-Uhlenbeck process): white noise times the triangular matrix of what is left of it."""
+    step = step.clamp(1e-4, 10)
     white = torch.randn(frames, count * 3, generator=generator)
-    white[1:] *= new
-    left = torch.cat((torch.zeros(frames - 1), kept ** torch.arange(frames)))
+    white[1:] *= (1 - torch.exp(-2 * step)).sqrt()
+    left = torch.cat((torch.zeros(frames - 1), torch.exp(-step * torch.arange(frames))))
     return (left.unfold(0, frames, 1).flip(1) @ white).view(frames, count, 3)
 
 

@@ -208,9 +208,9 @@ def test_noise_is_the_measured_one(kind):
     assert offset.std().item() == pytest.approx(spread, rel=0.1)
     own = error - offset
     assert own.std().item() == pytest.approx(measured.own * (1 - 1 / points) ** 0.5, rel=0.05)
-    for value, seconds in ((offset, measured.shared_seconds), (own, measured.own_seconds)):
+    for value in (offset, own):
         kept = (value[:, lag:] * value[:, :-lag]).mean() / value.square().mean()
-        assert kept.item() == pytest.approx(math.exp(-lag / 30 / seconds), abs=0.1)
+        assert kept.item() == pytest.approx(math.exp(-lag / 30 / measured.seconds), abs=0.1)
 
 
 def test_noise_grows_with_its_setting_and_differs_between_clips_and_parts():
