@@ -33,14 +33,15 @@ from slr_lib.skeleton import HOLISTIC, Part
 SKELETON, _ = HOLISTIC.select()
 WHOLE = ClipSettings(keep_handless=True)  # so that both clips keep the same frames
 FAR = 0.5      # seconds: by then the errors of two frames have little to do with each other
-ASTRAY = 0.25  # units of the body, some hand lengths / 2: a hand farther off (median of its points) is another thing
+ASTRAY = 0.25  # units of the body, half a hand's length: a part farther off (median of its points) is another thing
 FEWEST = 8     # frames with a part, for a clip's mean to be told
 IN_PICTURE, DEPTH = slice(0, 2), slice(2, 3)
 _NORMAL = 1.4826  # standard deviation / median of absolute values, of a normal distribution
 
 
 class Errors(NamedTuple):
-    """points float [T, P, 3], extracted minus true, in units of the body; seen bool [T, P] or [T]; times [T]."""
+    """points float [T, P, 3], extracted minus true, in units of the body; seen bool [T, P], or [T] of a
+    part; times [T] seconds."""
 
     points: np.ndarray
     seen: np.ndarray

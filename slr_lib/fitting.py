@@ -36,12 +36,11 @@ class TrainSettings:
     epochs; batch_size: of the loader, kept with the checkpoint; learning_rate: the highest; weight_decay: AdamW's, on
     matrices only; warmup_share: of all steps, linear, then a cosine down to 0; label_smoothing; focal_gamma: 0 is plain
     cross-entropy; auxiliary_weight: of the auxiliary heads; mixup: clips of a batch are mixed in pairs by shares of
-    Beta(mixup, mixup), 0: not at all; dropout, drop_path: inside the blocks; head_dropout, before
-    the last layer, rises to late_head_dropout over the second half of the training; ema: train on, but validate and
-    keep the running mean of the weights, of which each step replaces 1 - ema_decay; clip_norm: of the gradients;
-    precision: `bf16`, `32`, or `auto`: bf16 where the processor or GPU computes in it; strategy, devices: `auto` trains
-    in this process on one device; `ddp` in `devices` processes, on a GPU each where there are any, whose every step
-    takes batch_size clips from each; seed.
+    Beta(mixup, mixup), 0: not at all; dropout, drop_path: inside the blocks; head_dropout, before the last layer, rises
+    to late_head_dropout over the second half of the training; ema: train on, but validate and keep the running mean of
+    the weights, of which each step replaces 1 - ema_decay; clip_norm: of the gradients; precision: `bf16`, `32`, or
+    `auto`: bf16 where the processor or GPU computes in it; strategy, devices: `auto` trains in this process on one
+    device; `ddp` in `devices` processes, on a GPU each where there are any, each with batch_size clips a step; seed.
     """
 
     epochs: int = 80

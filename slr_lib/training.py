@@ -6,9 +6,9 @@ epoch), and the state for resuming is written whole after each epoch. It lies be
 
 N processes (`strategy: ddp`) with batches of b clips take the steps of one process with batches of N b: the same clips
 in a step, and the mean of the loss over them, label smoothing and focal weights included, also where the last step is
-not full; equal but for rounding. Not the same are what is drawn (augmentation, dropout) and the statistics of batch
-norm, which only references have. A resumed run of two processes ends in the same bytes as one that was not killed; of
-more, where sums depend on how gradients are put into buckets, within rounding.
+not full; equal but for rounding. Not the same are what is drawn (augmentation, MixUp, dropout) and the statistics of
+batch norm, which only references have. A resumed run of two processes ends in the same bytes as one that was not
+killed; of more, where sums depend on how gradients are put into buckets, within rounding.
 """
 
 from __future__ import annotations
