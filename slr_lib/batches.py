@@ -36,7 +36,9 @@ class ClipBatches:
         augmentation: None for validation and test; then clips are not mixed either, and every one comes.
         no_mirror: classes that are never mirrored.
         shuffle: mix the clips anew every epoch; by default where there is augmentation.
-        rank, ranks: this process's share of every epoch's batches (DDP); all processes get as many.
+        rank, ranks: this process's share (DDP): a step's batch_size x ranks clips are those of one process with
+        batches as large, dealt out by turns, so that all processes get as many batches of like length. A process for
+        which the last step has no clip gets another's, with the label -1: to be counted nowhere.
 
     Raises:
         InputError: no clip, or the skeleton has another number of points than the clips.
@@ -68,7 +70,7 @@ class ClipBatches:
 
     def __len__(self) -> int:
         """Batches of an epoch, on each rank."""
-        return math.ceil(math.ceil(len(self.rows) / self.batch_size) / self.ranks)
+        return math.ceil(len(self.rows) / (self.batch_size * self.ranks))
 
     def __iter__(self) -> Iterator[Batch]:
         return self.of_epoch(self.epoch)
@@ -92,12 +94,13 @@ class ClipBatches:
             self._order = epoch, self.order(epoch)
         order = self._order[1]
         for number in range(start, len(self)):
-            place = (number * self.ranks + self.rank) % len(order)  # ranks without a last batch repeat one
-            yield self.batch(order[place], epoch, place)
+            places = order[number][self.rank :: self.ranks]
+            made = self.batch(places if len(places) else order[number][:1], epoch, number * self.ranks + self.rank)
+            yield made if len(places) else made._replace(labels=torch.full_like(made.labels, -1))
 
     def order(self, epoch: int) -> list[np.ndarray]:
-        """Places (in `rows`) of the clips of every batch of an epoch, over all ranks."""
-        count, size = len(self.rows), self.batch_size
+        """Places (in `rows`) of the clips of every step of an epoch, those of all ranks together."""
+        count, size = len(self.rows), self.batch_size * self.ranks
         if not self.shuffle:
             places = np.argsort(self.lengths, kind="stable")
             return [places[i : i + size] for i in range(0, count, size)]

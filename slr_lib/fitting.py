@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import lightning.pytorch as lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
@@ -21,8 +22,11 @@ from tqdm import tqdm
 
 from slr_lib.losses import focal_cross_entropy, recognition_loss
 from slr_lib.metrics import quick_figures
+from slr_lib.mixup import draw_pairs, mix
 from slr_lib.model import Outputs
+from slr_lib.processes import gather_rows, share_of_step
 
+_RANK_SEEDS = 1_000_000_007
 CURVES = ("epoch", "train_loss", "val_loss", "val_top1", "val_mean_accuracy", "learning_rate")
 
 
@@ -32,10 +36,12 @@ class TrainSettings:
 
     epochs; batch_size: of the loader, kept with the checkpoint; learning_rate: the highest; weight_decay: AdamW's, on
     matrices only; warmup_share: of all steps, linear, then a cosine down to 0; label_smoothing; focal_gamma: 0 is plain
-    cross-entropy; auxiliary_weight: of the auxiliary heads; dropout, drop_path: inside the blocks; head_dropout, before
-    the last layer, rises to late_head_dropout over the second half of the training; ema: train on, but validate and
-    keep the running mean of the weights, of which each step replaces 1 - ema_decay; clip_norm: of the gradients;
-    precision: `bf16`, `32`, or `auto`: bf16 where the processor or GPU computes in it; seed.
+    cross-entropy; auxiliary_weight: of the auxiliary heads; mixup: clips of a batch are mixed in pairs by shares of
+    Beta(mixup, mixup), 0: not at all; dropout, drop_path: inside the blocks; head_dropout, before the last layer, rises
+    to late_head_dropout over the second half of the training; ema: train on, but validate and keep the running mean of
+    the weights, of which each step replaces 1 - ema_decay; clip_norm: of the gradients; precision: `bf16`, `32`, or
+    `auto`: bf16 where the processor or GPU computes in it; strategy, devices: `auto` trains in this process on one
+    device; `ddp` in `devices` processes, on a GPU each where there are any, each with batch_size clips a step; seed.
     """
 
     epochs: int = 80
@@ -46,6 +52,7 @@ class TrainSettings:
     label_smoothing: float = 0.1
     focal_gamma: float = 0.0
     auxiliary_weight: float = 0.2
+    mixup: float = 0.0
     dropout: float = 0.0
     drop_path: float = 0.2
     head_dropout: float = 0.4
@@ -54,6 +61,8 @@ class TrainSettings:
     ema_decay: float = 0.995
     clip_norm: float = 1.0
     precision: Literal["auto", "bf16", "32"] = "auto"
+    strategy: Literal["auto", "ddp"] = "auto"
+    devices: int = 1
     seed: int = 0
 
 
@@ -115,6 +124,11 @@ class Fitting(lightning.LightningModule):
         }
 
     @property
+    def together(self) -> bool:
+        """Whether other processes train with this one."""
+        return self.trainer.world_size > 1
+
+    @property
     def kept(self) -> nn.Module:
         """The model that is validated and kept: the running mean of the weights where there is one."""
         return self.average or self.model
@@ -133,15 +147,18 @@ class Fitting(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        """Seed the epoch; let dropout rise over the second half."""
-        torch.manual_seed(self.settings.seed * 1_000_003 + self.epoch)
+        """Seed the epoch, on each process otherwise; let dropout rise over the second half."""
         s = self.settings
+        torch.manual_seed(s.seed * 1_000_003 + self.epoch + _RANK_SEEDS * self.global_rank)
+        self._random = np.random.default_rng((s.seed, self.epoch, self.global_rank))
         late = max(0.0, 2 * self.epoch / max(1, s.epochs - 1) - 1)
         self.model.head_dropout.p = s.head_dropout + late * (s.late_head_dropout - s.head_dropout)
 
     def training_step(self, batch, _) -> Tensor:
         """Loss of a batch, kept for the curves."""
         loss = self.loss(batch)
+        if self.together:
+            loss = loss * share_of_step(batch.labels)
         self._losses.append(loss.detach())
         self.clips_seen += len(batch.labels)
         return loss
@@ -149,7 +166,14 @@ class Fitting(lightning.LightningModule):
     def loss(self, batch) -> Tensor:
         """What a step minimises; pretraining minimises something else."""
         s = self.settings
-        return recognition_loss(self.outputs(batch), batch.labels, s.label_smoothing, s.focal_gamma, s.auxiliary_weight)
+        targets = [(batch.labels, None)]
+        if s.mixup:
+            batch, others, share = mix(batch, *draw_pairs(len(batch.labels), s.mixup, self._random))
+            targets = [(batch.labels, share), (others, 1 - share)]
+        outputs = self.outputs(batch)
+        # clamped: labels of -1 are told by share_of_step
+        return sum(recognition_loss(outputs, labels.clamp_min(0), s.label_smoothing, s.focal_gamma, s.auxiliary_weight,
+                                    weights) for labels, weights in targets)
 
     def outputs(self, batch) -> Outputs:
         """What the model says of a batch in training."""
@@ -179,12 +203,18 @@ class Fitting(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """A row of the curves; the best weights so far by mean accuracy (then by loss) on the validation part."""
-        loss = torch.stack(self._losses).double().mean().item()
+        losses = torch.stack(self._losses).double()
+        if self.together:
+            losses = gather_rows(losses, self.device)
+        loss = losses.mean().item()
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss of epoch {self.epoch} is {loss}; lower the learning rate")
         figures = dict.fromkeys(("val_loss", "val_top1", "val_mean_accuracy"), math.nan)
         if self._validated:
             logits, labels = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
+            if self.together:
+                logits, labels = gather_rows(logits, self.device), gather_rows(labels, self.device)
+                logits, labels = logits[labels >= 0], labels[labels >= 0]
             top1, mean_accuracy = quick_figures(logits.numpy(), labels.numpy())
             figures = {"val_loss": focal_cross_entropy(logits, labels).item(), "val_top1": top1,
                        "val_mean_accuracy": mean_accuracy}

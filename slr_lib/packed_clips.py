@@ -164,6 +164,9 @@ class PackedClips:
     def __len__(self) -> int:
         return len(self.table)
 
+    def __reduce__(self):
+        return PackedClips, (self.folder,)  # another process maps the files itself
+
     def clip(self, row: int) -> Clip:
         """The clip of one row of the table."""
         if not 0 <= row < len(self):

@@ -73,22 +73,29 @@ class Task:
         digest.update(json.dumps(described, ensure_ascii=False).encode())
         return digest.hexdigest()
 
-    def train_batches(self, epoch: int) -> Iterable[Batch]:
-        """The epoch's batches of the training part, mixed and augmented; their number is the same in every epoch."""
+    def train_batches(self, epoch: int, rank: int = 0, ranks: int = 1) -> Iterable[Batch]:
+        """The epoch's batches of the training part, mixed and augmented; their number is the same in every epoch.
+
+        Args:
+            rank, ranks: the share of one of several processes (slr_lib.batches.ClipBatches).
+        """
+        if (self._training.rank, self._training.ranks) != (rank, ranks):
+            self._training = self._batches(TRAIN, self._augmented, shuffle=True, rank=rank, ranks=ranks)
         return _Epoch(self._training, epoch)
 
-    def val_batches(self) -> ClipBatches | None:
+    def val_batches(self, rank: int = 0, ranks: int = 1) -> ClipBatches | None:
         """The validation part's batches, every clip once; None where nothing was carved."""
-        return self._batches(VAL) if len(self.rows(VAL)) else None
+        return self._batches(VAL, rank=rank, ranks=ranks) if len(self.rows(VAL)) else None
 
     def test_batches(self) -> ClipBatches:
         """The test part's batches, every clip once."""
         return self._batches(TEST)
 
-    def _batches(self, part: str, augmented=None, shuffle: bool = False) -> ClipBatches:
+    def _batches(self, part: str, augmented=None, shuffle: bool = False, **share: int) -> ClipBatches:
         return ClipBatches(
             self.packed, self.rows(part), self.labels(part), Statistics.from_plain(self.statistics), self.skeleton,
             self._batch_size, self.settings["max_frames"], augmented, self._unmirrored, self._seed, shuffle,
+            **share,
         )
 
 

@@ -3,10 +3,17 @@
 A run killed and started again ends in the very bytes of a run that was not: every epoch's seeds come from (seed,
 epoch), and the state for resuming is written whole after each epoch. It lies beside the checkpoint to come, in
 `<name>.state/`, serves only a run with its fingerprint (settings, model, clips, code), and goes at the end.
+
+N processes (`strategy: ddp`) with batches of b clips take the steps of one process with batches of N b: the same clips
+in a step, and the mean of the loss over them, label smoothing and focal weights included, also where the last step is
+not full; equal but for rounding. Not the same are what is drawn (augmentation, MixUp, dropout) and the statistics of
+batch norm, which only references have. A resumed run of two processes ends in the same bytes as one that was not
+killed; of more, where sums depend on how gradients are put into buckets, within rounding.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import json
@@ -34,12 +41,13 @@ from slr_lib.checkpoint import Checkpoint, carry_weights, load_checkpoint, save_
 from slr_lib.errors import InputError
 from slr_lib.fitting import CURVES, Fitting, ProgressBar, TrainSettings
 from slr_lib.model import ModelConfig, build, count_parameters
+from slr_lib.processes import ddp_trainer_arguments, process_count, run_processes
 from slr_lib.skeleton import Skeleton
 
 # modules that decide about the outcome of a training: their source is part of the fingerprint
 _CODE = (
-    "augment", "batches", "clips", "fitting", "geometry", "layers", "losses", "metrics", "model", "packed_clips",
-    "skeleton", "slots", "tasks", "training",
+    "augment", "batches", "clips", "fitting", "geometry", "layers", "losses", "metrics", "mixup", "model",
+    "packed_clips", "processes", "skeleton", "slots", "tasks", "training",
 )
 STATE = "state.ckpt"
 
@@ -49,7 +57,9 @@ class Clips(Protocol):
 
     skeleton: of the batches' points, selected from source_skeleton, that of the landmarks, for the checkpoint.
     train_batches: the epoch's batches, in number the same in every epoch, decided by the clips' seed and the epoch
-    alone; val_batches: those of the validation part, or None. fingerprint: of all that decides about the batches.
+    alone; val_batches: those of the validation part, or None. Both take `rank` and `ranks` too where several processes
+    train, give each as many, and mark what one has only to fill up by labels of -1. fingerprint: of all that decides
+    about the batches.
     """
 
     glosses: tuple[str, ...]
@@ -60,9 +70,9 @@ class Clips(Protocol):
     data_set: str
     fingerprint: str
 
-    def train_batches(self, epoch: int) -> Iterable: ...
+    def train_batches(self, epoch: int, **share: int) -> Iterable: ...
 
-    def val_batches(self) -> Iterable | None: ...
+    def val_batches(self, **share: int) -> Iterable | None: ...
 
 
 @dataclass(frozen=True)
@@ -151,32 +161,62 @@ def fit(
         save: writes the outcome; the state for resuming goes once it has returned.
         carried: how many signs' rows came from a start.
         fitting: makes the steps of another objective, with Fitting's arguments; `described` tells which.
+
+    Raises:
+        InputError: the settings ask for processes or devices that are not possible.
     """
     target = Path(target)
+    processes = process_count(settings.strategy, settings.devices)
     state = _StateFile(target, fingerprint(clips, settings, described))
-    validation = clips.val_batches()
-    fitting = (fitting or Fitting)(model, settings, steps=len(clips.train_batches(0)), state=state.read())
     callbacks = [state, _CurvesFile(curves)] + ([ProgressBar(target.stem)] if progress else [])
     seconds = time.perf_counter()
-    with _quiet(), _deterministic():
-        trainer = lightning.Trainer(
-            max_epochs=settings.epochs - fitting.first_epoch, accelerator="auto", devices=1,
-            precision=_precision(settings.precision), deterministic=True, callbacks=callbacks, logger=False,
-            enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
-        )
-        trainer.fit(
-            fitting, _Batches(lambda: clips.train_batches(fitting.epoch), fitting.steps),
-            _Batches(clips.val_batches, len(validation)) if validation is not None else None,
-        )
+    make = fitting or Fitting
+    if processes == 1:
+        fitted = _fit(make, model, clips, settings, state.read(), callbacks)
+        kept, seen = {"curves": fitted.curves, "best": fitted.best}, fitted.clips_seen
+    else:
+        counts = torch.zeros(processes, dtype=torch.int64)
+        run_processes(_fit_share, processes, make, model, clips, settings, state, callbacks, counts)
+        kept, seen = state.read(), int(counts.sum())
     seconds = time.perf_counter() - seconds
 
-    rows = _table(fitting.curves)
+    rows = _table(kept["curves"])
     _write_curves(rows, curves)
-    metrics = _metrics(fitting, rows, count_parameters(model), carried)
-    trained = Trained(metrics, rows, seconds, fitting.clips_seen / max(seconds, 1e-9), fitting.best["weights"])
+    metrics = _metrics(kept["best"], rows, count_parameters(model), carried)
+    trained = Trained(metrics, rows, seconds, seen / max(seconds, 1e-9), kept["best"]["weights"])
     save(trained)
     state.remove()
     return trained
+
+
+def _fit(make: Callable[..., Fitting], model: nn.Module, clips: Clips, settings: TrainSettings, earlier: dict | None,
+         callbacks: list, **share: int) -> Fitting:
+    """Train in this process, or in this one of several: its `rank` of `ranks`."""
+    validation = clips.val_batches(**share)
+    fitting = make(model, settings, steps=len(clips.train_batches(0, **share)), state=earlier)
+    placed = {"accelerator": "auto", "devices": 1}
+    if share:  # auxiliary heads of weight 0 get no gradient
+        placed = ddp_trainer_arguments(share["ranks"], idle=settings.auxiliary_weight == 0)
+    with _quiet(), _deterministic():
+        trainer = lightning.Trainer(
+            max_epochs=settings.epochs - fitting.first_epoch, precision=_precision(settings.precision),
+            deterministic=True, callbacks=callbacks, logger=False, enable_checkpointing=bool(callbacks),
+            enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **placed,
+        )
+        trainer.fit(
+            fitting, _Batches(lambda: clips.train_batches(fitting.epoch, **share), fitting.steps),
+            _Batches(lambda: clips.val_batches(**share), len(validation)) if validation is not None else None,
+        )
+    return fitting
+
+
+def _fit_share(rank: int, make: Callable[..., Fitting], model: nn.Module, clips: Clips, settings: TrainSettings,
+               state: _StateFile, callbacks: list, counts: Tensor) -> None:
+    """One of several processes; the first alone writes and shows anything. counts: [ranks] clips seen, to fill in."""
+    own = copy.deepcopy(model)  # the model that came is in memory shared by all processes
+    fitted = _fit(make, own, clips, settings, state.read(), callbacks if rank == 0 else [], rank=rank,
+                  ranks=len(counts))
+    counts[rank] = fitted.clips_seen
 
 
 def fingerprint(clips: Clips, settings: TrainSettings, described: object) -> str:
@@ -226,14 +266,13 @@ class _StateFile(CheckpointCallback):
         self.fingerprint = fingerprint
         if self.folder.exists() and not (self.mark.is_file() and self.mark.read_text() == fingerprint):
             shutil.rmtree(self.folder)
+        if self.path.is_file() and not zipfile.is_zipfile(self.path):
+            # torch writes a zip archive; a cut one lacks its directory
+            tqdm.write(f"{self.path} is damaged: the training starts anew", file=sys.stderr)
+            self.path.unlink()
 
     def read(self) -> dict | None:
-        if not self.path.is_file():
-            return None
-        if not zipfile.is_zipfile(self.path):  # torch writes a zip archive; a cut one lacks its directory
-            tqdm.write(f"{self.path} is damaged: the training starts anew", file=sys.stderr)
-            return None
-        return torch.load(self.path, map_location="cpu", weights_only=True)
+        return torch.load(self.path, map_location="cpu", weights_only=True) if self.path.is_file() else None
 
     def on_train_epoch_end(self, trainer, module) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -274,11 +313,11 @@ def _write_curves(rows: pd.DataFrame, path: str | os.PathLike | None) -> None:
     draft.replace(target)
 
 
-def _metrics(fitting: Fitting, rows: pd.DataFrame, parameters: int, carried: int) -> dict:
-    kept = rows.iloc[fitting.best["epoch"]]
+def _metrics(best: dict, rows: pd.DataFrame, parameters: int, carried: int) -> dict:
+    kept = rows.iloc[best["epoch"]]
     validated = bool(rows["val_loss"].notna().any())
     figures = {name: float(kept[name]) for name in ("val_loss", "val_top1", "val_mean_accuracy")} if validated else {}
-    return {"epoch": fitting.best["epoch"], "picked_by": "validation" if validated else "last epoch",
+    return {"epoch": best["epoch"], "picked_by": "validation" if validated else "last epoch",
             "parameters": parameters, "carried_signs": carried, **figures}
 
 
@@ -301,15 +340,17 @@ def _sha256(path: str | os.PathLike) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without Lightning's notes on hardware, its advice on data loaders' workers and its tips."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager

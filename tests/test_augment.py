@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slr_lib.augment import (
+    NOISE,
     STRENGTHS,
     AugmentSettings,
     Batch,
@@ -185,12 +187,49 @@ def test_turns_and_rotations_keep_distances():
     assert not torch.allclose(out.points, batch.points)
 
 
-def test_noise_is_as_large_as_said_and_different_in_every_clip():
-    batch = made([200] * 3, HANDS)
-    out = scatter(batch, 0.1, generator())
-    change = out.points - batch.points
-    assert sound(out) and change[batch.mask].std() == pytest.approx(0.1, rel=0.05)
-    assert not torch.equal(change[0][batch.mask[0] & batch.mask[1]], change[1][batch.mask[0] & batch.mask[1]])
+def errors_of_still_clips(noise: float, clips: int = 24, skeleton=SKELETON) -> torch.Tensor:
+    """What `scatter` adds: [clips, 128 frames at 30 a second, P, 3]."""
+    shape = (clips, 128, len(skeleton.points))
+    mask, frames = torch.ones(shape, dtype=torch.bool), torch.ones(shape[:2], dtype=torch.bool)
+    times = (torch.arange(128) / 30).expand(shape[:2])
+    batch = Batch(torch.zeros(*shape, 3), mask, frames, times, torch.zeros(clips).long())
+    return torch.cat([scatter(batch, skeleton, noise, generator(seed)).points for seed in range(8)])
+
+
+@pytest.mark.parametrize("kind", NOISE)
+def test_noise_is_the_measured_one(kind):
+    """The spread of a part's offset and of its points about it, and how soon either forgets."""
+    part = next(part for part in SKELETON.parts if part.kind == kind)
+    error = errors_of_still_clips(1.0)[:, :, list(part.points)]
+    offset, points = error.mean(2, keepdim=True), len(part.points)
+    measured, lag = NOISE[kind], 6
+    # the mean over the points keeps a little of what is each point's own
+    spread = (measured.shared**2 + measured.own**2 / points) ** 0.5
+    assert offset.std().item() == pytest.approx(spread, rel=0.1)
+    own = error - offset
+    assert own.std().item() == pytest.approx(measured.own * (1 - 1 / points) ** 0.5, rel=0.05)
+    for value in (offset, own):
+        kept = (value[:, lag:] * value[:, :-lag]).mean() / value.square().mean()
+        assert kept.item() == pytest.approx(math.exp(-lag / 30 / measured.seconds), abs=0.1)
+
+
+def test_noise_grows_with_its_setting_and_differs_between_clips_and_parts():
+    error = errors_of_still_clips(1.0)
+    torch.testing.assert_close(errors_of_still_clips(2.0), 2 * error)
+    left, right = (error[:, :, list(SKELETON.part(f"{side}_hand").points)].mean(2).flatten() for side in
+                   ("left", "right"))
+    assert torch.corrcoef(torch.stack((left, right)))[0, 1].abs() < 0.2
+    assert not torch.equal(error[0], error[1])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(0, 99), st.sampled_from([SKELETON, HANDS]))
+def test_noise_leaves_missing_points_padding_and_masks(lengths, seed, skeleton):
+    batch = made(lengths, skeleton, seed)
+    out = scatter(batch, skeleton, 1.0, generator(seed))
+    assert sound(out) and equal(batch._replace(points=out.points), out)
+    assert equal(scatter(batch, skeleton, 1.0, generator(seed)), out)
+    assert (out.points != batch.points)[batch.mask].any() or not batch.mask.any()
 
 
 def test_hidden_frames_are_one_stretch_and_stay_frames():

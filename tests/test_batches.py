@@ -106,11 +106,19 @@ def test_iterating_runs_over_the_epoch_set_and_workers_change_nothing():
         loader[len(loader)]
 
 
-@pytest.mark.parametrize("count", [64, 50])
-def test_ranks_share_an_epoch_and_get_as_many_batches(count):
-    shares = [numbers(batches((30,) * count, batch_size=8, shuffle=True, rank=rank, ranks=2)) for rank in (0, 1)]
-    assert len(shares[0]) == len(shares[1]) == len(batches((30,) * count, ranks=2))
-    assert {clip for share in shares for batch in share for clip in batch} == set(range(count))
+@pytest.mark.parametrize("count", [64, 50, 49])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_ranks_share_the_steps_of_one_process_with_larger_batches(count, shuffle):
+    lengths, chosen = np.random.default_rng(0).integers(10, 60, count), {"labels": np.arange(count), "shuffle": shuffle}
+    whole = [batch.labels.tolist() for batch in batches(lengths, batch_size=16, **chosen)]
+    shares = [list(batches(lengths, batch_size=8, rank=rank, ranks=2, **chosen)) for rank in (0, 1)]
+    for step, (one, two) in enumerate(zip(*shares, strict=True)):
+        clips = [[label for label in share.labels.tolist() if label >= 0] for share in (one, two)]
+        assert sorted(clips[0] + clips[1]) == sorted(whole[step])
+        assert len(clips[0]) - len(clips[1]) in (0, 1)
+    assert len(whole) == len(shares[0]) == len(batches(lengths, batch_size=8, ranks=2, **chosen))
+    fillers = [int((batch.labels == -1).sum()) for batch in shares[1]]
+    assert sum(fillers) == (count == 49)  # its last clip is alone in its step
 
 
 def test_clips_of_like_length_meet():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from multiprocessing.reduction import ForkingPickler
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -54,6 +56,9 @@ def test_packed_clips_are_the_prepared_ones(store, tmp_path):
         np.testing.assert_allclose(found.points, expected.points, rtol=1e-3, atol=1e-3)
     with pytest.raises(IndexError):
         packed.clip(3)
+    # to another process it goes as its folder, not with all points
+    assert packed.points.shape == ForkingPickler.loads(ForkingPickler.dumps(packed)).points.shape
+    assert len(ForkingPickler.dumps(packed)) < 1000
 
 
 def test_the_same_landmarks_give_the_same_bytes_and_leave_nothing_else(store, tmp_path):
