@@ -6,27 +6,17 @@ are hidden, and only points that were seen and then hidden count. B batch, T fra
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from slr_lib.fitting import Fitting
-from slr_lib.model import ModelConfig, Recognition, build
+from slr_lib.model import FRAMES_OF_A_VECTOR, ModelConfig, build
 
 STRETCH = 10  # frames that are hidden or shown together, a third of a second
 HIDE_ALL, HIDE_PART = 0.3, 0.3  # chance of a stretch to be hidden as a whole; of each part in it
-_PROBE = 64  # frames, a multiple of any rate at which the body may run
-
-
-def frame_vectors(model: Recognition, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> Tensor:
-    """The body's output before pooling, [B, T', D]; arguments as of Recognition.outputs, T' = T / the body's rate."""
-    caught = []
-    hook = model.last_norm.register_forward_hook(lambda _module, _inputs, output: caught.append(output))
-    try:
-        model.outputs(points, mask, frames, times)
-    finally:
-        hook.remove()
-    return caught[-1]
 
 
 class MaskedModel(nn.Module):
@@ -40,11 +30,10 @@ class MaskedModel(nn.Module):
         super().__init__()
         self.body = build(config, seed)
         self.shape = (config.points, config.coordinates)
-        self.rate = self._measure_rate()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.decoder = nn.Sequential(nn.Linear(config.width, 2 * config.width), nn.SiLU(),
-                                         nn.Linear(2 * config.width, self.rate * config.points * config.coordinates))
+                                         nn.Linear(2 * config.width, FRAMES_OF_A_VECTOR * math.prod(self.shape)))
 
     @property
     def head_dropout(self) -> nn.Dropout:
@@ -52,20 +41,9 @@ class MaskedModel(nn.Module):
         return self.body.head_dropout
 
     def forward(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> Tensor:
-        """Coordinates of all points in all frames [B, T, P, C]; T must be a multiple of the body's rate."""
-        vectors = frame_vectors(self.body, points, mask, frames, times)
+        """Coordinates of all points in all frames [B, T, P, C]; T must be a multiple of FRAMES_OF_A_VECTOR."""
+        vectors, _, _ = self.body.body(points, mask, frames, times)
         return self.decoder(vectors).reshape(*points.shape[:2], *self.shape)
-
-    @torch.no_grad()
-    def _measure_rate(self) -> int:
-        """Frames that become one in the body."""
-        points = torch.zeros(1, _PROBE, self.shape[0], 3)
-        seen = torch.ones(1, _PROBE, dtype=torch.bool)
-        training = self.body.training
-        vectors = frame_vectors(self.body.eval(), points, seen[..., None].expand(points.shape[:3]), seen,
-                                torch.arange(_PROBE)[None] / 30)
-        self.body.train(training)
-        return _PROBE // vectors.shape[1]
 
 
 class MaskedFitting(Fitting):

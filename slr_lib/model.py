@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from slr_lib.geometry import PartFeatures
 from slr_lib.layers import (
@@ -27,6 +28,7 @@ from slr_lib.layers import (
     rotary_tables,
 )
 
+FRAMES_OF_A_VECTOR = 4  # at the body's end: two mergings of pairs
 FRAME_RATE = 30.0  # positions of the rotary embedding are counted in frames of this rate
 
 
@@ -35,13 +37,14 @@ class PartShape:
     """A part as the model needs it.
 
     name: for messages; kind: `hand` (its first point is the wrist), `face` or `body`; points: indices into the batch's
-    points; edges: bones, pairs of indices into the batch's points.
+    points; edges: bones, pairs of indices into the batch's points; side: `left`, `right` or None.
     """
 
     name: str
     kind: str
     points: tuple[int, ...]
     edges: tuple[tuple[int, int], ...] = ()
+    side: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class ModelConfig:
     local_blocks: int = 3
     global_blocks: int = 2
     head_width: int = 384
+    shared_hands: bool = True
     dropout: float = 0.1
     drop_path: float = 0.2
     head_dropout: float = 0.4
@@ -76,7 +80,7 @@ class ModelConfig:
         """A model for the clips of a `slr_lib.skeleton.Skeleton`; `values` override the defaults above."""
         parts = tuple(
             PartShape(part.name, part.kind, tuple(part.points),
-                      tuple((a, b) for a, b in skeleton.edges if a in part.points and b in part.points))
+                      tuple((a, b) for a, b in skeleton.edges if a in part.points and b in part.points), part.side)
             for part in skeleton.parts
         )
         return cls(signs=signs, points=len(skeleton.points), parts=parts, **values)
@@ -93,7 +97,8 @@ class ModelConfig:
             KeyError, TypeError: a key is unknown or missing.
         """
         parts = tuple(
-            PartShape(p["name"], p["kind"], tuple(p["points"]), tuple((int(a), int(b)) for a, b in p["edges"]))
+            PartShape(p["name"], p["kind"], tuple(p["points"]), tuple((int(a), int(b)) for a, b in p["edges"]),
+                      p["side"])
             for p in plain["parts"]
         )
         return cls(**{**plain, "parts": parts})
@@ -123,6 +128,16 @@ class Recognition(nn.Module):
                                      edges, c.coordinates)
         self.embeddings = nn.ModuleList(nn.Linear(2 * c.coordinates * rows, c.part_width)
                                         for rows in self.features.rows)
+        hands = {p.side: i for i, p in enumerate(c.parts) if p.kind == "hand"}
+        self.twins = None
+        if c.shared_hands and {"left", "right"} <= set(hands):
+            left, right = hands["left"], hands["right"]
+            if self.features.rows[left] == self.features.rows[right]:
+                self.twins = left, right
+                self.embeddings[left] = nn.Identity()
+                flip = torch.ones(self.features.rows[left], c.coordinates, 2)
+                flip[:-1, 0] = -1
+                self.register_buffer("flip", flip.flatten(), persistent=False)
         self.part_norm = nn.LayerNorm(c.part_width)
         self.part_places = nn.Parameter(torch.randn(k, c.part_width) * 0.02)
         self.missing = nn.Parameter(torch.randn(k, c.part_width) * 0.02)
@@ -151,19 +166,25 @@ class Recognition(nn.Module):
         """
         with torch.autocast(points.device.type, enabled=False):  # differences of near numbers
             rows, present = self.features(points, mask, times)
-        present = present.unflatten(1, (-1, 2)).any(2)  # B, T / 2, K
-        tokens = [embedding(values.unflatten(1, (-1, 2)).flatten(2))
-                  for embedding, values in zip(self.embeddings, rows, strict=True)]
+        present = present.unflatten(2, (-1, 2)).any(3).transpose(1, 2)  # B, T / 2, K
+        rows = [values.unflatten(2, (-1, 2)).transpose(1, 2).flatten(2) for values in rows]  # B, T / 2, features x 2
+        if self.twins is not None:
+            left, right = self.twins
+            hand = self.embeddings[right]
+            tokens = [embedding(values) if i != left else functional.linear(values, hand.weight * self.flip, hand.bias)
+                      for i, (embedding, values) in enumerate(zip(self.embeddings, rows, strict=True))]
+        else:
+            tokens = [embedding(values) for embedding, values in zip(self.embeddings, rows, strict=True)]
         tokens = self.part_norm(torch.stack(tokens, 2))  # B, T / 2, K, D'
         tokens = torch.where(present.unsqueeze(-1), tokens, self.missing) + self.part_places
         return self.join(self.mixer(tokens).flatten(2))
 
-    def outputs(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> Outputs:
-        """Logits, and in training those of the auxiliary heads.
+    def body(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """What is pooled; arguments as of `outputs`.
 
-        Args:
-            points: [B, T, P, 3], zero where missing; mask: bool [B, T, P], point seen (False at padding);
-            frames: bool [B, T], no padding, a clip's frames first; times: [B, T] seconds.
+        Returns:
+            Vectors of four frames each [B, T / 4, D], T / 4 rounded up; which are no padding, bool [B, T / 4]; mean and
+            maximum of the local blocks' vectors, [B, D] each.
         """
         if points.shape[1] % 2:
             points, mask, frames, times = _one_more(points, mask, frames, times)
@@ -176,7 +197,16 @@ class Recognition(nn.Module):
         cos, sin = rotary_tables(positions, self.config.width // self.config.heads)
         for block in self.globals:
             x = block(x, frames, cos, sin)
-        x = self.last_norm(x)
+        return self.last_norm(x), frames, local
+
+    def outputs(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> Outputs:
+        """Logits, and in training those of the auxiliary heads.
+
+        Args:
+            points: [B, T, P, 3], zero where missing; mask: bool [B, T, P], point seen (False at padding);
+            frames: bool [B, T], no padding, a clip's frames first; times: [B, T] seconds.
+        """
+        x, frames, local = self.body(points, mask, frames, times)
         whole = [masked_mean(x, frames), masked_max(x, frames)]
         pooled = self.pooled(torch.cat([*local, *whole, self.query(x, frames)], -1))
         auxiliaries = ()
@@ -192,7 +222,7 @@ class Recognition(nn.Module):
 
 def _one_more(points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> tuple[Tensor, ...]:
     """A frame of padding at the end."""
-    pad = nn.functional.pad
+    pad = functional.pad
     return pad(points, (0, 0, 0, 0, 0, 1)), pad(mask, (0, 0, 0, 1)), pad(frames, (0, 1)), pad(times, (0, 1))
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_batches import batch, tiny
+from synthetic_batches import PARTS, batch, tiny
 
-from slr_lib.geometry import MOTION_UNIT, RelativePlaces, differences, directions
+from slr_lib.geometry import MOTION_UNIT, PartFeatures, RelativePlaces, differences, directions
 from slr_lib.layers import masked_max, rotary_tables, rotate
 from slr_lib.losses import focal_cross_entropy, recognition_loss
 from slr_lib.model import ModelConfig, PartShape, Recognition, build, count_parameters
@@ -141,33 +141,47 @@ def test_one_batch_can_be_overfitted():
 
 def test_motion_knows_the_time_and_the_gaps():
     times = torch.tensor([[0.0, 0.04, 0.12, 0.16]])
-    points = (times * 3)[..., None, None].expand(1, 4, 1, 3)  # 3 units a second
-    mask = torch.ones(1, 4, 1, dtype=torch.bool)
-    speed, moving = differences(points, mask, times)
-    torch.testing.assert_close(speed[0, 1:], torch.full((3, 1, 3), 3 * MOTION_UNIT))
-    assert moving[0, :, 0].tolist() == [False, True, True, True]
-    mask[0, 1] = False
-    speed, moving = differences(points * mask.unsqueeze(-1), mask, times)
-    assert moving[0, :, 0].tolist() == [False, False, False, True]
-    assert speed[0, :3].abs().max() == 0
+    points = (times * 3)[:, None, None].expand(1, 1, 3, 4)  # 3 units a second
+    seen = torch.ones(1, 1, 4)
+    speed, moving = differences(points, seen, times)
+    torch.testing.assert_close(speed[0, 0, :, 1:], torch.full((3, 3), 3 * MOTION_UNIT))
+    assert moving[0, 0].tolist() == [0, 1, 1, 1]
+    seen[..., 1] = 0
+    speed, moving = differences(points * seen[:, :, None], seen, times)
+    assert moving[0, 0].tolist() == [0, 0, 0, 1]
+    assert speed[..., :3].abs().max() == 0
 
 
 def test_relative_coordinates_forget_place_and_size():
-    points = torch.randn(2, 3, 5, 3, generator=torch.Generator().manual_seed(0))
-    mask = torch.ones(2, 3, 5, dtype=torch.bool)
-    mask[0, 0, 2] = False
-    seen = mask.float()
+    points = torch.randn(2, 5, 3, 6, generator=torch.Generator().manual_seed(0))
+    seen = torch.ones(2, 5, 6)
+    seen[0, 2, 0] = 0
     for root in (0, None):
-        relative = RelativePlaces([0] * 5, [root], 3)
-        here, number = relative(points * seen[..., None], seen)
-        moved, _ = relative((points * 2.5 + 4) * seen[..., None], seen)
+        relative = RelativePlaces([0] * 5, [root])
+        here, number = relative(points * seen[:, :, None], seen)
+        moved, _ = relative((points * 2.5 + 4) * seen[:, :, None], seen)
         torch.testing.assert_close(moved, here, rtol=1e-4, atol=1e-4)
-        assert number[0, 0].item() == 4 and here[0, 0, 2].abs().max() == 0
-        torch.testing.assert_close(here.square().sum((2, 3)) / seen.sum(2), torch.ones(2, 3))
-        assert (here[:, :, 0].abs().max() == 0) == (root == 0)
-    bones = directions(points, mask, torch.tensor([0, 1]), torch.tensor([1, 2]))
-    torch.testing.assert_close(bones.norm(dim=-1)[1], torch.ones(3, 2))
-    assert bones[0, 0, 1].abs().max() == 0
+        assert number[0, 0, 0].item() == 4 and here[0, 2, :, 0].abs().max() == 0
+        torch.testing.assert_close(here.square().sum((1, 2)) / seen.sum(1), torch.ones(2, 6))
+        assert (here[:, 0].abs().max() == 0) == (root == 0)
+    bones = directions(points, seen, torch.tensor([0, 1]), torch.tensor([1, 2]))
+    torch.testing.assert_close(bones.norm(dim=2)[1], torch.ones(2, 6))
+    assert bones[0, 1, :, 0].abs().max() == 0
+
+
+def test_parts_do_not_mix_in_their_features():
+    config = tiny()
+    features = PartFeatures([part.points for part in PARTS], [part.kind == "hand" for part in PARTS],
+                            [edge for part in PARTS for edge in part.edges], 3)
+    clips = batch([9])
+    rows, present = features(clips["points"], clips["mask"], clips["times"])
+    assert [row.shape[1] for row in rows] == [3 * count for count in features.rows] and config.points == 13
+    clips["points"][:, :, 5:10] += 1.0  # the right hand elsewhere
+    clips["points"] *= clips["mask"][..., None]
+    moved, _ = features(clips["points"], clips["mask"], clips["times"])
+    assert torch.equal(moved[0], rows[0]) and torch.equal(moved[2], rows[2])
+    assert not torch.equal(moved[1], rows[1])
+    assert not present[0, 0, 1] and present.any(1).all()
 
 
 def test_rotation_depends_on_the_distance_in_time_alone():
