@@ -86,7 +86,7 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
     checkpoint = read_description(text, weights, path)
     try:
         checkpoint.model()
-    except (TypeError, RuntimeError, ValueError) as error:
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise _misfit(path, error) from error
     return checkpoint
 

@@ -59,7 +59,7 @@ def export_onnx(checkpoint: str | os.PathLike, output: str | os.PathLike | None 
         output: the file to write; by default the checkpoint's with the suffix .onnx.
 
     Returns:
-        The file written. The same checkpoint gives the same bytes.
+        The file written.
 
     Raises:
         InputError: the checkpoint is absent or damaged, or the output's suffix is not .onnx.
