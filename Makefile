@@ -4,8 +4,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 DATASET ?=
+CHECKPOINT ?=
 
-.PHONY: help env repro test test-fast lint lab slovo bench-rehearsal bench-recogniser bench-scale bench-formats bench-hands bench-extraction lock
+.PHONY: help env repro export test test-fast lint lab slovo bench-rehearsal bench-recogniser bench-scale bench-formats bench-hands bench-extraction lock
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -23,6 +24,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 repro: env  ## the whole pipeline, then the metrics and the report; DATASET=name or path of a data set's YAML
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m slr_lib.pipeline $(if $(DATASET),--dataset $(DATASET))
+
+export: env  ## the newest checkpoint, or CHECKPOINT=file, as one ONNX file beside it
+	$(BIN)/python -m slr_lib.onnx_export $(CHECKPOINT)
 
 test: env  ## all tests
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -n 2 --dist loadfile

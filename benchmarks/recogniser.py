@@ -6,8 +6,9 @@ Two threads, 128 frames, 1000 signs, the holistic skeleton's chosen points; land
 - train_clips_per_s: optimiser steps on batches at hand (loss, gradients, clipping, AdamW), every clip of 128 frames. Of
   ours with the batch size of params.yaml. Of the predecessor at batch 8, as published, and at its best of several batch
   sizes; the ratio takes the best, which is the more favourable to it. Both in the faster of bf16 and fp32.
-- forward_ms: the network alone, one clip, fp32.
-- clip_ms: landmarks [128, 543, 3] in memory -> top five, one clip, all preprocessing included.
+- forward_ms: the network alone, one clip, fp32, by torch.
+- clip_ms: landmarks [128, 543, 3] in memory -> top five, one clip, all preprocessing included, by the recogniser of an
+  exported checkpoint; engine: what computed its network.
 - preprocess_ms: landmarks [150, 543, 3] with NaN -> model input, a clip's share of a batch of 256.
 
 The last line printed is one JSON object; `ratios` are ours over the predecessor's (clip: its forward pass over our
@@ -21,9 +22,11 @@ import json
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,13 +37,14 @@ from compare_models import OURS, recipe_of
 from references import REFERENCES, build_reference
 from references.predecessor_preprocessing import POINTS, preprocess
 from slr_lib.batches import Batch, collate
-from slr_lib.checkpoint import Checkpoint
+from slr_lib.checkpoint import Checkpoint, save_checkpoint
 from slr_lib.clips import ClipSettings, prepare_clip
 from slr_lib.demo import demo_signs, make_signer, synthetic_landmarks
 from slr_lib.fitting import TrainSettings, parameter_groups
 from slr_lib.landmark_store import ClipLandmarks
 from slr_lib.losses import recognition_loss
-from slr_lib.model import ModelConfig, build, count_parameters
+from slr_lib.model import ModelConfig, Recognition, build, count_parameters
+from slr_lib.onnx_export import export_onnx
 from slr_lib.packed_clips import Statistics
 from slr_lib.recogniser import Recogniser
 from slr_lib.skeleton import HOLISTIC
@@ -146,10 +150,7 @@ def measure(effort: Effort) -> dict:
 
     one = first_clips(batch, 1)
     forward = [counted(forward_ms(model, one, effort.passes)) for model in (ours, theirs)]
-    recogniser = Recogniser(Checkpoint(
-        weights=ours.state_dict(), config=config, glosses=tuple(str(i) for i in range(SIGNS)), skeleton=HOLISTIC,
-        statistics=unit.as_plain(), clips={**asdict(ClipSettings()), "max_frames": MAX_FRAMES},
-    ))
+    recogniser = exported(ours, unit)
     clip_ms = counted(1000 * seconds_of(lambda: recogniser.recognise_landmarks(shown[0]), effort.passes))
     long = landmarks(LONG, effort.clips)
     prepared = [counted(1000 * seconds / len(long)) for seconds in preprocessing(long, unit)]
@@ -165,7 +166,7 @@ def measure(effort: Effort) -> dict:
         "benchmark": "recogniser", "landmarks": "synthetic", "frames": MAX_FRAMES, "signs": SIGNS,
         "points": len(skeleton.points), "threads": THREADS, "cores": os.cpu_count(), "batch_size": settings.batch_size,
         "train_clips_per_s": round(trained, 2), "forward_ms": round(forward[0], 3), "clip_ms": round(clip_ms, 3),
-        "preprocess_ms": round(prepared[0], 4), "parameters": count_parameters(ours),
+        "engine": recogniser.engine.name, "preprocess_ms": round(prepared[0], 4), "parameters": count_parameters(ours),
         "predecessor": {
             "train_clips_per_s": round(rates[fastest], 3), "batch_size": fastest,
             "train_clips_per_s_by_batch_size": {str(size): round(rate, 3) for size, rate in rates.items()},
@@ -175,6 +176,18 @@ def measure(effort: Effort) -> dict:
         "ratios": {name: round(value, 1) for name, value in ratios.items()}, "bars": BARS,
         "bars_reached": {name: value >= BARS[name] for name, value in ratios.items()},
     }
+
+
+def exported(model: Recognition, unit: Statistics) -> Recogniser:
+    """The recogniser of a model's export, as a user has it."""
+    checkpoint = Checkpoint(
+        weights=model.state_dict(), config=model.config, glosses=tuple(str(i) for i in range(model.config.signs)),
+        skeleton=HOLISTIC, statistics=unit.as_plain(), clips={**asdict(ClipSettings()), "max_frames": MAX_FRAMES},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        save_checkpoint(path, checkpoint)
+        return Recogniser.load(export_onnx(path))
 
 
 def preprocessing(clips: list[np.ndarray], unit: Statistics) -> tuple[float, float]:

@@ -54,13 +54,7 @@ class Checkpoint:
 
 def save_checkpoint(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all."""
-    described = {
-        "format": FORMAT, "config": checkpoint.config.as_plain(), "glosses": list(checkpoint.glosses),
-        "skeleton": asdict(checkpoint.skeleton), "statistics": checkpoint.statistics, "clips": checkpoint.clips,
-        "data_set": checkpoint.data_set, "epoch": checkpoint.epoch, "metrics": checkpoint.metrics,
-        "training": checkpoint.training,
-    }
-    text = json.dumps(described, ensure_ascii=False, sort_keys=True)
+    text = description(checkpoint)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(checkpoint.weights.items())}
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +83,31 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
         raise InputError(f"{path}: the checkpoint is damaged ({error}); train again or restore the file.") from error
     if text is None:
         raise InputError(f"{path}: weights without a description; only checkpoints of this project can be used.")
+    checkpoint = read_description(text, weights, path)
+    try:
+        checkpoint.model()
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise _misfit(path, error) from error
+    return checkpoint
+
+
+def description(checkpoint: Checkpoint) -> str:
+    """All but the weights, as JSON text; `read_description` reads it."""
+    described = {
+        "format": FORMAT, "config": checkpoint.config.as_plain(), "glosses": list(checkpoint.glosses),
+        "skeleton": asdict(checkpoint.skeleton), "statistics": checkpoint.statistics, "clips": checkpoint.clips,
+        "data_set": checkpoint.data_set, "epoch": checkpoint.epoch, "metrics": checkpoint.metrics,
+        "training": checkpoint.training,
+    }
+    return json.dumps(described, ensure_ascii=False, sort_keys=True)
+
+
+def read_description(text: str, weights: dict[str, Tensor], path: str | os.PathLike) -> Checkpoint:
+    """The checkpoint of a description and its weights (none where another engine holds them); path: for messages.
+
+    Raises:
+        InputError: the description is of another version, or contradicts itself.
+    """
     try:
         described = json.loads(text)
         if described["format"] != FORMAT:
@@ -98,15 +117,18 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
             skeleton=_skeleton(described["skeleton"]),
             **{key: described[key] for key in ("statistics", "clips", "data_set", "epoch", "metrics", "training")},
         )
-        checkpoint.model()
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: the checkpoint does not fit this version ({reason}); train again.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _misfit(path, error) from error
     if len(checkpoint.glosses) != checkpoint.config.signs:
         raise InputError(f"{path}: {len(checkpoint.glosses)} glosses for {checkpoint.config.signs} signs; train again.")
     return checkpoint
+
+
+def _misfit(path: str | os.PathLike, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:200]
+    return InputError(f"{path}: the checkpoint does not fit this version ({reason}); train again.")
 
 
 def carry_weights(start: Checkpoint, model: Recognition, glosses: tuple[str, ...], path: str | os.PathLike) -> int:

@@ -66,6 +66,7 @@ def workspace(data_set: DataSet, definition: Path) -> Path:
     for name in _LINKED:
         (project / name).mkdir(exist_ok=True)
         _link(folder / name, project / name)
+    _link(folder / ".dvcignore", project / ".dvcignore")
     for entry in (project / "data_sets").iterdir():
         _link(folder / "data_sets" / entry.name, entry)
     _link(folder / "data_sets" / f"{data_set.name}.yaml", definition.resolve())

@@ -1,6 +1,7 @@
 """A checkpoint and a clip -> the likeliest signs. The one loader for notebooks, service and export.
 
-`python -m slr_lib.recogniser CLIP… [--checkpoint FILE]` prints the top five of each video.
+`python -m slr_lib.recogniser CLIP… [--checkpoint FILE]` prints the top five of each video. Where `slr_lib.onnx_export`
+has exported the checkpoint, ONNX Runtime computes the network, else torch: same signs, same probabilities.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from slr_lib.batches import collate
 from slr_lib.checkpoint import Checkpoint, load_checkpoint
 from slr_lib.clips import Clip, ClipSettings, prepare_clip
 from slr_lib.data_sets import find_project
+from slr_lib.engines import OnnxEngine, TorchEngine, export_of
 from slr_lib.errors import InputError
 from slr_lib.landmark_store import ClipLandmarks
 from slr_lib.packed_clips import Statistics
@@ -36,13 +38,15 @@ class Recogniser:
     """A trained model with all that leads from landmarks to its input.
 
     Args:
-        checkpoint: as `slr_lib.checkpoint.load_checkpoint` reads it. path: its file, for messages.
+        checkpoint: as `slr_lib.checkpoint.load_checkpoint` reads it. path: its file, for messages. engine: computes the
+        network; None: torch, with the checkpoint's weights.
     """
 
-    def __init__(self, checkpoint: Checkpoint, path: str | os.PathLike = "checkpoint"):
+    def __init__(self, checkpoint: Checkpoint, path: str | os.PathLike = "checkpoint",
+                 engine: TorchEngine | OnnxEngine | None = None):
         self.checkpoint, self.path = checkpoint, Path(path)
         self.glosses, self.skeleton = checkpoint.glosses, checkpoint.skeleton
-        self.model = checkpoint.model()
+        self.engine = TorchEngine(checkpoint) if engine is None else engine
         try:
             settings = dict(checkpoint.clips)
             self.max_frames = settings.pop("max_frames")
@@ -54,19 +58,23 @@ class Recogniser:
 
     @classmethod
     def load(cls, path: str | os.PathLike | None = None) -> Recogniser:
-        """The recogniser of a checkpoint file; of the project's newest where none is named.
+        """The recogniser of a checkpoint file or of its export (.onnx); of the project's newest where none is named.
+
+        A checkpoint's own export beside it is used where there is one.
 
         Raises:
             InputError: there is none, or it is damaged.
         """
-        path = newest_checkpoint() if path is None else path
-        return cls(load_checkpoint(path), path)
+        path = Path(newest_checkpoint() if path is None else path)
+        if path.suffix == ".onnx":
+            engine = OnnxEngine(path)
+            return cls(engine.checkpoint, path, engine)
+        return cls(load_checkpoint(path), path, export_of(path))
 
-    @torch.inference_mode()
     def probabilities(self, clips: Sequence[Clip]) -> np.ndarray:
         """Float32 [B, N], rows that sum to 1, of prepared clips."""
         batch = collate(clips, self.statistics, self.max_frames)
-        return self.model(batch.points, batch.mask, batch.frames, batch.times).softmax(-1).numpy()
+        return torch.from_numpy(self.engine.logits(batch)).softmax(-1).numpy()
 
     def recognise_landmarks(self, landmarks: ClipLandmarks, k: int = 5, name: str = "the clip") -> list[Guess]:
         """The k likeliest signs of one clip, the likeliest first.
@@ -152,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     source = f"{recogniser.path} ({len(recogniser.glosses)} signs of {recogniser.checkpoint.data_set})"
-    print(f"checkpoint: {source}", file=sys.stderr)
+    print(f"checkpoint: {source}, computed by {recogniser.engine.name}", file=sys.stderr)
     for clip in options.clips:
         try:
             guesses = recogniser.recognise_video(clip, options.top)

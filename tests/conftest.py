@@ -21,7 +21,7 @@ def project(tmp_path, monkeypatch):
     # copies, not links: paths in a data set start where notebooks/ really lies
     for name in ("notebooks", "slr_lib", "data_sets"):
         shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", "params.yaml"):
+    for name in (".dvcignore", "dvc.yaml", "params.yaml"):
         shutil.copy(PROJECT / name, tmp_path / name)
     (tmp_path / "data").mkdir()
     (tmp_path / "reports").mkdir()

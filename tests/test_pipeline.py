@@ -34,7 +34,8 @@ ORDER = [
     ["batches", "layers", "losses", "metrics"],
     ["tasks", "model"],
     ["checkpoint", "fitting"],
-    ["training", "recogniser"],
+    ["engines"],
+    ["training", "recogniser", "onnx_export"],
     ["evaluation"],
     ["charts", "contact_sheet", "comparison", "result_charts"],
     ["report"],
@@ -235,6 +236,10 @@ def test_a_data_set_gets_a_workspace_and_leaves_the_committed_lock_alone(project
     assert yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["dataset"] == "mine"
     (folder / "data" / "mine").mkdir()
     assert (project / "data" / "mine").is_dir()
+    ignored = [sys.executable, "-m", "dvc", "check-ignore", *(f"data/mine/models/3-0/base.{suffix}"
+                                                              for suffix in ("onnx", "safetensors"))]
+    found = subprocess.run(ignored, cwd=folder, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["data/mine/models/3-0/base.onnx"]  # an export makes no stage run again
 
 
 def test_the_demo_runs_at_the_top(project):

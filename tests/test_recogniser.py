@@ -23,10 +23,10 @@ from slr_lib.skeleton import HANDS, HANDS_BY_DETECTION, HOLISTIC, Part, Skeleton
 GLOSSES = tuple(f"жест {i}" for i in range(9))
 
 
-def write(path: Path, skeleton: Skeleton, **values) -> Path:
+def write(path: Path, skeleton: Skeleton, seed: int = 0, **values) -> Path:
     """A checkpoint of random weights."""
     selected = skeleton.select()[0]
-    model = build(ModelConfig.for_skeleton(selected, len(GLOSSES), width=32, part_width=16, head_width=32), 0)
+    model = build(ModelConfig.for_skeleton(selected, len(GLOSSES), width=32, part_width=16, head_width=32), seed)
     torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
     count = len(selected.points)
     given = {"statistics": Statistics(np.zeros((count, 3)), np.ones((count, 3))).as_plain(),
@@ -50,7 +50,8 @@ def test_guesses_are_the_models(tmp_path, skeleton):
     clip = prepare_clip(landmarks(skeleton), skeleton, loaded.settings)
     batch = collate([clip], loaded.statistics, 64)
     with torch.inference_mode():
-        shares = torch.softmax(loaded.model(batch.points, batch.mask, batch.frames, batch.times)[0], -1)
+        model = loaded.checkpoint.model()
+        shares = torch.softmax(model(batch.points, batch.mask, batch.frames, batch.times)[0], -1)
     best = shares.topk(3)
     assert [guess.gloss for guess in guesses] == [GLOSSES[i] for i in best.indices]
     assert [guess.share for guess in guesses] == pytest.approx(best.values.tolist(), abs=1e-6)

@@ -1,0 +1,95 @@
+"""What computes a recogniser's network: torch from a checkpoint, or ONNX Runtime from an export; same logits.
+
+Each has a `name` and `logits(batch)`. B clips, N signs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from slr_lib.batches import Batch
+from slr_lib.checkpoint import KEY, Checkpoint, read_description
+from slr_lib.errors import InputError
+
+INPUTS = ("points", "mask", "frames", "times")  # of an exported network, as of model.Recognition
+SOURCE = "checkpoint_sha256"  # metadata key beside checkpoint.KEY
+
+
+class TorchEngine:
+    """A checkpoint's own network, the reference of all others."""
+
+    name = "torch"
+
+    def __init__(self, checkpoint: Checkpoint):
+        self.model = checkpoint.model()
+
+    @torch.inference_mode()
+    def logits(self, batch: Batch) -> np.ndarray:
+        """Float32 [B, N]."""
+        return self.model(batch.points, batch.mask, batch.frames, batch.times).numpy()
+
+
+class OnnxEngine:
+    """An export of `slr_lib.onnx_export`, on as many threads as torch has.
+
+    Attributes: checkpoint: as in the checkpoint's file, without weights; source: that file's SHA-256.
+
+    Raises:
+        InputError: the file is absent, damaged, or no export of a recogniser.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, path: str | os.PathLike):
+        # slow to import, and not needed where torch computes
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as faults
+
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"{path}: no such export; make it with `python -m slr_lib.onnx_export CHECKPOINT`.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except (faults.Fail, faults.InvalidArgument, faults.InvalidGraph, faults.InvalidProtobuf, faults.NotImplemented,
+                faults.RuntimeException) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: the export is damaged ({reason}); export the checkpoint again.") from error
+        described = self.session.get_modelmeta().custom_metadata_map
+        if KEY not in described or SOURCE not in described:
+            raise InputError(f"{path}: a network without a description; only exports of this project can be used.")
+        self.checkpoint, self.source = read_description(described[KEY], {}, path), described[SOURCE]
+
+    def logits(self, batch: Batch) -> np.ndarray:
+        """Float32 [B, N]."""
+        return self.session.run(None, {name: getattr(batch, name).numpy() for name in INPUTS})[0]
+
+
+def export_of(checkpoint: str | os.PathLike) -> OnnxEngine | None:
+    """The engine of a checkpoint's export beside it; None where there is none, or one of other weights.
+
+    Raises:
+        InputError: the export is damaged.
+    """
+    path = export_path(checkpoint)
+    if not path.is_file():
+        return None
+    engine = OnnxEngine(path)
+    return engine if engine.source == sha256(checkpoint) else None
+
+
+def export_path(checkpoint: str | os.PathLike) -> Path:
+    """Where a checkpoint's export lies."""
+    return Path(checkpoint).with_suffix(".onnx")
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Of a file's bytes, in hexadecimal digits."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -1,0 +1,150 @@
+"""A checkpoint -> one ONNX file that is sufficient in itself: network, glosses, skeleton, statistics, clip settings.
+
+`python -m slr_lib.onnx_export [CHECKPOINT] [--output FILE]` writes it beside the checkpoint, where
+`slr_lib.recogniser` finds it.
+
+The network takes any number of clips and frames, as `slr_lib.model.Recognition.forward` does: points float32
+[batch, frames, P, 3] (normalised, zero where missing), mask bool [batch, frames, P], frames bool [batch, frames], times
+float32 [batch, frames] -> logits float32 [batch, N]. The metadata's key `recogniser` holds the checkpoint's description
+(slr_lib.checkpoint), `checkpoint_sha256` says of which file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from slr_lib.batches import MULTIPLE, Batch
+from slr_lib.checkpoint import KEY, Checkpoint, description, load_checkpoint
+from slr_lib.engines import INPUTS, SOURCE, OnnxEngine, TorchEngine, export_path, sha256
+from slr_lib.errors import InputError, exit_status
+from slr_lib.recogniser import newest_checkpoint
+
+TOLERANCE = 1e-4  # of logits, absolute and relative, between the export and torch
+_TRACED = (2, 3 * MULTIPLE)  # clips and frames of the example that is traced
+_PROBED = ((1, 5), (3, 2 * MULTIPLE), (2, 45))  # and of those that the export is compared on
+
+
+class PaddedNetwork(nn.Module):
+    """A network behind padding to a multiple of MULTIPLE frames, as slr_lib.batches pads.
+
+    The trace of a network that merges neighbouring frames holds for such lengths alone.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> Tensor:
+        """Arguments and result as of the network."""
+        pad, more = nn.functional.pad, -points.shape[1] % MULTIPLE
+        return self.network(pad(points, (0, 0, 0, 0, 0, more)), pad(mask, (0, 0, 0, more)), pad(frames, (0, more)),
+                            pad(times, (0, more)))
+
+
+def export_onnx(checkpoint: str | os.PathLike, output: str | os.PathLike | None = None) -> Path:
+    """Write the export of a checkpoint file, whole or not at all, once its logits were found equal to torch's.
+
+    Args:
+        output: the file to write; by default the checkpoint's with the suffix .onnx.
+
+    Returns:
+        The file written.
+
+    Raises:
+        InputError: the checkpoint is absent or damaged, or the output's suffix is not .onnx.
+        RuntimeError: the export computes other logits than torch.
+    """
+    target = export_path(checkpoint) if output is None else Path(output)
+    if target.suffix != ".onnx":
+        raise InputError(f"{target}: an export's name ends in .onnx; name another file by --output.")
+    loaded = load_checkpoint(checkpoint)
+    network = _traced(PaddedNetwork(loaded.model()).eval(), loaded.config.points)
+    for key, value in ((KEY, description(loaded)), (SOURCE, sha256(checkpoint))):
+        network.metadata_props.add(key=key, value=value)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.stem}.part.onnx")
+    try:
+        with draft.open("wb") as file:
+            file.write(network.SerializeToString(deterministic=True))
+            file.flush()
+            os.fsync(file.fileno())
+        _compare(OnnxEngine(draft), loaded)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    return target
+
+
+def _traced(network: nn.Module, points: int):
+    """The network as onnx.ModelProto, without the traces of this machine's files that the exporter leaves in it."""
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("frames")}
+    with _quiet():
+        program = torch.onnx.export(
+            network, tuple(_made_up(*_TRACED, points, 0)[:4]), input_names=list(INPUTS), output_names=["logits"],
+            dynamic_shapes=(axes,) * len(INPUTS), dynamo=True, verbose=False,
+        )
+    made = program.model_proto
+    made.graph.ClearField("metadata_props")
+    made.graph.ClearField("value_info")
+    for node in made.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    return made
+
+
+def _made_up(clips: int, frames: int, points: int, seed: int) -> Batch:
+    """Random clips; every second one ends in padding, and points are missing here and there."""
+    random = torch.Generator().manual_seed(seed)
+    lengths = torch.tensor([frames if clip % 2 == 0 else max(frames // 2, 1) for clip in range(clips)])
+    real = torch.arange(frames) < lengths[:, None]
+    mask = (torch.rand(clips, frames, points, generator=random) > 0.2) & real[..., None]
+    places = torch.randn(clips, frames, points, 3, generator=random) * mask[..., None]
+    return Batch(places, mask, real, torch.arange(frames) / 30 * real, torch.full((clips,), -1))
+
+
+def _compare(engine: OnnxEngine, checkpoint: Checkpoint) -> None:
+    reference = TorchEngine(checkpoint)
+    for seed, (clips, frames) in enumerate(_PROBED):
+        batch = _made_up(clips, frames, checkpoint.config.points, seed)
+        found, wanted = engine.logits(batch), reference.logits(batch)
+        if not np.allclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE):
+            raise RuntimeError(f"the export's logits of {clips} clips of {frames} frames are up to "
+                               f"{np.abs(found - wanted).max():.2g} off torch's")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's notes on packages that are not installed and on its own deprecated calls."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m slr_lib.onnx_export", description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", nargs="?", help="file to export; the newest under data/*/models by default")
+    parser.add_argument("--output", help="file to write; the checkpoint's name with .onnx by default")
+    options = parser.parse_args(arguments)
+    return exit_status(lambda: export_onnx(options.checkpoint or newest_checkpoint(), options.output))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
