@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from slr_lib import loops
 from slr_lib.errors import InputError
 from slr_lib.skeleton import Skeleton
 from slr_lib.slots import swapped_slots
@@ -56,11 +57,13 @@ class ClipSettings:
         return asdict(self)
 
 
-def prepare_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSettings | None = None) -> Clip | str:
+def prepare_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSettings | None = None,
+                 max_frames: int | None = None) -> Clip | str:
     """A clip of the skeleton's selection, or the reason why there is none.
 
     Args:
         landmarks: points [T, P', 3] for all P' points of `skeleton`; `info` may hold width and height in pixels.
+        max_frames: a longer clip is thinned out evenly to as many frames.
 
     Raises:
         InputError: the landmarks have another number of points than the skeleton.
@@ -69,41 +72,58 @@ def prepare_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSet
     if landmarks.points.shape[1] != len(skeleton.points):
         raise InputError(f"the landmarks have {landmarks.points.shape[1]} points, the skeleton {skeleton.name} "
                          f"{len(skeleton.points)}; set `skeleton` of the data set to the one that they were made with.")
-    selected, indices = _selection(skeleton)
-    points = np.take(landmarks.points, indices, axis=1)
-    times = np.asarray(landmarks.times, np.float64)
-    mask = (np.abs(points[..., 0]) < _ABSURD) & (np.abs(points[..., 1]) < _ABSURD)  # False for NaN and infinity too
-    points[~mask] = 0
-    if not np.abs(points).max(initial=0) < _ABSURD:
-        points[~(np.abs(points) < _ABSURD)] = 0  # depth alone may be missing
-    if selected.slots_by_detection:
-        _sort_hands(points, mask, times, selected)
-    _stretch(points, landmarks.info, selected, settings)
-    hands = [list(part.points) for part in selected.hands]
-    kept = mask.any(1)
-    if not kept.any():
+    choice = _choice(skeleton)
+    times = landmarks.times
+    mask = np.empty((len(times), len(choice.indices)), bool)
+    points = np.empty((*mask.shape, 3), np.float32)
+    loops.gather(landmarks.points, choice.indices, _ABSURD, points, mask)
+    if skeleton.slots_by_detection:
+        _sort_hands(points, mask, times, choice.skeleton)
+    _stretch(points, landmarks.info, skeleton, settings)
+    kept = _kept(mask, choice.of_hand, settings)
+    count = np.count_nonzero(kept)
+    if not count:
         return f"no point in any of its {len(kept)} frames"
-    if hands and not settings.keep_handless:
-        with_hand = np.logical_or.reduce([mask[:, hand].any(1) for hand in hands])
-        # a clip in which hands were hardly ever found is kept whole: in a test part it must be judged like any other,
-        # and a clip of no event may well look like that
-        if with_hand.sum() >= settings.minimum_frames:
-            kept = with_hand
-    if not kept.all():
+    if count < settings.minimum_frames:
+        return f"only {count} of its {len(kept)} frames can be used, {settings.minimum_frames} are needed"
+    if count < len(kept):
         points, mask, times = points[kept], mask[kept], times[kept]
-    if len(times) < settings.minimum_frames:
-        return f"only {len(times)} of its {len(kept)} frames can be used, {settings.minimum_frames} are needed"
-    origin, unit = _body(points, mask, selected, hands)
-    points -= origin
-    points *= np.float32(1 / unit)
-    np.clip(points, -FARTHEST, FARTHEST, out=points)
-    points[~mask] = 0
-    return Clip(points, (times - times[0]).astype(np.float32), mask)
+    origin, unit = _body(points, mask, choice)
+    seconds = (times - times[0]).astype(np.float32)
+    if max_frames is not None and count > max_frames:
+        frames = evenly(count, max_frames)
+        points, mask, seconds = points[frames], mask[frames], seconds[frames]
+    loops.place(flat(points), mask, np.tile(origin, points.shape[1]), np.float32(1 / unit), np.float32(FARTHEST))
+    return Clip(points, seconds, mask)
+
+
+def evenly(frames: int, count: int) -> np.ndarray:
+    """The numbers [count] of evenly spaced ones of some frames."""
+    return np.rint(np.arange(count) * ((frames - 1) / max(count - 1, 1))).astype(np.int64)
+
+
+def flat(points: np.ndarray) -> np.ndarray:
+    """Points [T, P, 3] as [T, 3 P]."""
+    return points.reshape(len(points), -1)
+
+
+class _Choice(NamedTuple):
+    """A skeleton's selection as every clip needs it: the selected skeleton, where its points are among all (indices
+    [P]), which are of a hand (of_hand bool [P]), and the numbers of each hand's points and of the origin's."""
+
+    skeleton: Skeleton
+    indices: np.ndarray
+    of_hand: np.ndarray
+    hands: tuple[list[int], ...]
+    origin: list[int]
 
 
 @lru_cache(maxsize=8)
-def _selection(skeleton: Skeleton) -> tuple[Skeleton, np.ndarray]:
-    return skeleton.select()
+def _choice(skeleton: Skeleton) -> _Choice:
+    selected, indices = skeleton.select()
+    hands = tuple(list(part.points) for part in selected.hands)
+    of_hand = np.isin(np.arange(len(indices)), [point for hand in hands for point in hand])
+    return _Choice(selected, indices, of_hand, hands, list(selected.origin))
 
 
 def _stretch(points: np.ndarray, info: dict, skeleton: Skeleton, settings: ClipSettings) -> None:
@@ -111,9 +131,20 @@ def _stretch(points: np.ndarray, info: dict, skeleton: Skeleton, settings: ClipS
     width, height = info.get("width"), info.get("height")
     aspect = width / height if width and height else settings.aspect
     if aspect != 1:
-        points[..., 0] *= aspect
-        if skeleton.depth_by_part:
-            points[..., 2] *= aspect
+        factors = np.array([aspect, 1, aspect if skeleton.depth_by_part else 1], np.float32)
+        rows = flat(points)
+        np.multiply(rows, np.tile(factors, points.shape[1]), out=rows)  # a row at a time: NumPy is slow in steps of 3
+
+
+def _kept(mask: np.ndarray, of_hand: np.ndarray, settings: ClipSettings) -> np.ndarray:
+    """Which frames [T] of a mask [T, P] to keep: those with a hand, or those with anything."""
+    if not settings.keep_handless:
+        with_hand = (mask & of_hand).any(1)
+        # a clip in which hands were hardly ever found is kept whole: in a test part it must be judged like any other,
+        # and a clip of no event may well look like that
+        if np.count_nonzero(with_hand) >= max(1, settings.minimum_frames):
+            return with_hand
+    return mask.any(1)
 
 
 def _sort_hands(points: np.ndarray, mask: np.ndarray, times: np.ndarray, skeleton: Skeleton) -> None:
@@ -135,35 +166,49 @@ def _sort_hands(points: np.ndarray, mask: np.ndarray, times: np.ndarray, skeleto
     mask[np.ix_(swap, here)] = mask[np.ix_(swap, there)]
 
 
-def _body(points: np.ndarray, mask: np.ndarray, skeleton: Skeleton, hands: list[list[int]]) -> tuple[np.ndarray, float]:
+def _body(points: np.ndarray, mask: np.ndarray, choice: _Choice) -> tuple[np.ndarray, float]:
     """Origin [3] and unit of length of a clip: medians over frames, of the body where it was seen, else of hands."""
-    origin = list(skeleton.origin)
+    skeleton, hands, origin = choice.skeleton, choice.hands, choice.origin
     seen = mask[:, origin].all(1) if origin else np.zeros(len(mask), bool)
     if seen.any():
-        centres = points[seen][:, origin].mean(1)
+        centres = _where(seen, points[:, origin].sum(1)) / np.float32(len(origin))
     else:
         chosen = sorted(point for hand in hands for point in hand) or list(range(mask.shape[1]))
         counts = mask[:, chosen].sum(1)
         centres = (points[:, chosen].sum(1) / np.maximum(counts, 1)[:, None])[counts > 0]
         if not len(centres):  # hands may be missing throughout where frames without them are kept
             centres = points[mask][None].mean(1)
-    middle = np.median(centres, axis=0).astype(np.float32)
+    middle = _median(centres).astype(np.float32)
     if skeleton.depth_by_part:
         middle[2] = 0
     if skeleton.unit:
         a, b = skeleton.unit
         both = mask[:, a] & mask[:, b]
         if both.any():
-            way = points[both, a] - points[both, b]
+            way = _where(both, points[:, a] - points[:, b])
             if skeleton.depth_by_part:
                 way = way[:, :2]  # such depth is guessed, and too noisy for a unit
-            unit = float(np.median(np.linalg.norm(way, axis=-1)))
+            unit = float(_median(np.sqrt(np.square(way).sum(1))))
             if unit > _SMALLEST_UNIT:
                 return middle, unit
     radii = [radius for hand in hands if (radius := _radius(points, mask, hand)) > _SMALLEST_UNIT]
     if radii:
         return middle, max(radii) * _SHOULDERS_PER_HAND
     return middle, max(_radius(points, mask, list(range(mask.shape[1]))), 1e-2)
+
+
+def _where(chosen: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The chosen of some rows; without a copy where it is all of them."""
+    return rows if chosen.all() else rows[chosen]
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    """numpy.median over the first axis, of finite values: the same for a quarter of the time."""
+    half = len(values) // 2
+    if len(values) % 2:
+        return np.partition(values, half, axis=0)[half]
+    ordered = np.partition(values, (half - 1, half), axis=0)
+    return (ordered[half - 1] + ordered[half]) * values.dtype.type(0.5)
 
 
 def _radius(points: np.ndarray, mask: np.ndarray, chosen: list[int]) -> float:

@@ -1,0 +1,91 @@
+"""Compiled loops over a clip's points: what NumPy and torch would take a dozen passes and twice as many calls for.
+
+One thread runs each, without Python's lock, so that several clips can be made at once; that is why they are compiled
+(by Numba, at the first call, and kept on disk for later processes): of a clip's NumPy calls each is so short that
+threads mostly wait for the lock. Arithmetic is IEEE's, an operation at a time, as NumPy's.
+
+T frames, P points of the selection, P' points of the landmarks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+# without `error_model` a division is a branch that may raise, one number at a time
+_compiled = njit(nogil=True, cache=True, error_model="numpy")
+
+
+@_compiled
+def gather(landmarks, chosen, largest, points, mask):
+    """Fill points float32 [T, P, 3] and mask bool [T, P] with the points `chosen` [P] of landmarks [T, P', 3].
+
+    A point is seen if x and y are smaller than `largest`, whatever their sign; NaN is not. Else it is zero, and so is
+    depth that is missing alone.
+    """
+    lines, touched = landmarks.view(np.int32), np.int32(0)
+    for frame in range(points.shape[0]):
+        # Each cache line of the frame in order, for the processor fetches ahead what is read in order: the points, which
+        # lie about, would each wait for the memory. (The sum is returned lest the compiler leave it out.)
+        for point in range(0, lines.shape[1], 5):
+            touched |= lines[frame, point, 0]
+        for point in range(points.shape[1]):
+            x, y, z = landmarks[frame, chosen[point], 0], landmarks[frame, chosen[point], 1], landmarks[frame, chosen[point], 2]
+            seen = abs(x) < largest and abs(y) < largest
+            mask[frame, point] = seen
+            points[frame, point, 0] = x if seen else np.float32(0)
+            points[frame, point, 1] = y if seen else np.float32(0)
+            points[frame, point, 2] = z if seen and abs(z) < largest else np.float32(0)
+    return touched
+
+
+@_compiled
+def _thrice(mask, there):
+    """Each value of a frame's mask [P] for the point's three coordinates, there float32 [3 P]."""
+    for point in range(mask.shape[0]):
+        seen = np.float32(mask[point])
+        there[3 * point] = seen
+        there[3 * point + 1] = seen
+        there[3 * point + 2] = seen
+
+
+@_compiled
+def place(points, mask, origin, scale, farthest):
+    """Points float32 [T, 3 P] -> (points - origin) * scale within -farthest and farthest, in place; zero where the
+    mask [T, P] is False. origin float32 [3 P], scale and farthest float32."""
+    there = np.empty(points.shape[1], np.float32)
+    for frame in range(points.shape[0]):
+        _thrice(mask[frame], there)
+        row = points[frame]
+        for i in range(points.shape[1]):
+            value = (row[i] - origin[i]) * scale
+            value = farthest if value > farthest else value
+            value = -farthest if value < -farthest else value
+            row[i] = value if there[i] > 0 else np.float32(0)
+
+
+@_compiled
+def normalise(points, mask, mean, std, made):
+    """Fill made float32 [T, 3 P] with (points - mean) / std, zero where the mask [T, P] is False.
+
+    points float32 [T, 3 P] first go through half precision, as packed clips do; they must be small enough for it.
+    mean, std float32 [3 P].
+    """
+    width = points.shape[1]
+    there = np.empty(width, np.float32)
+    value = np.empty(width, np.float32)
+    step = np.empty(width, np.float32)  # adding it rounds a number to half precision's last place, as the sum has 24 bits
+    value_bits, step_bits = value.view(np.int32), step.view(np.int32)
+    for frame in range(points.shape[0]):
+        _thrice(mask[frame], there)
+        given, bits, row = points[frame], points[frame].view(np.int32), made[frame]
+        for i in range(width):
+            power = bits[i] & np.int32(0x7F800000)
+            power = max(power, np.int32((127 - 14) << 23))  # below 2**-14 the places stay as they are
+            step_bits[i] = power + np.int32((13 << 23) + (1 << 22))
+        for i in range(width):
+            value[i] = (given[i] + step[i]) - step[i]
+        for i in range(width):
+            value_bits[i] |= bits[i] & np.int32(-0x80000000)  # -0 where a negative number became zero
+        for i in range(width):
+            row[i] = (value[i] - mean[i]) / std[i] * there[i]
