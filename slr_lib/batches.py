@@ -17,7 +17,7 @@ from torch import Tensor
 
 from slr_lib import loops
 from slr_lib.augment import AugmentSettings, Batch, augment, changed_lengths
-from slr_lib.clips import Clip, ClipSettings, evenly, flat, prepare_clip
+from slr_lib.clips import Clip, ClipSettings, evenly, flat, prepare_clip, thinned
 from slr_lib.errors import InputError
 from slr_lib.packed_clips import PackedClips, Statistics
 from slr_lib.skeleton import Skeleton
@@ -146,7 +146,8 @@ class ClipBatches:
     def _read(self, places: np.ndarray, lengths: np.ndarray) -> Batch:
         """Clips thinned out or stretched, by the nearest frame, to `lengths`."""
         rows = self.rows[places]
-        frame, frames = _nearest(self.packed.frames[rows], lengths)
+        frame = evenly(self.packed.frames[rows], lengths)
+        frames = np.arange(frame.shape[1]) < lengths[:, None]
         at = self.packed.first[rows][:, None] + frame
         points = torch.from_numpy(self.packed.points[at]).float()
         mask = torch.from_numpy(self.packed.mask[at])
@@ -163,8 +164,7 @@ def collate(clips: Sequence[Clip], statistics: Statistics, max_frames: int = 128
     slots = _Slots(len(clips), frames, statistics)
     for number, clip in enumerate(clips):
         if len(clip.times) > max_frames:
-            chosen = evenly(len(clip.times), max_frames)
-            clip = Clip(clip.points[chosen], clip.times[chosen], clip.mask[chosen])
+            clip = Clip(*thinned((clip.points, clip.times, clip.mask), max_frames))
         slots.put(number, clip)
     return slots.batch(frames)
 
@@ -232,14 +232,6 @@ class _Slots:
         arrays = (self.points, self.mask, self.frames, self.times)
         tensors = [torch.from_numpy(array[:, :frames]).contiguous() for array in arrays]
         return Batch(*tensors, torch.full((len(self.points),), -1))
-
-
-def _nearest(frames: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Evenly spaced frames [B, T] for clips of `frames` [B] frames to have `lengths` [B], and which are no padding."""
-    step = np.arange(lengths.max())
-    ratio = (frames - 1) / np.maximum(lengths - 1, 1)
-    frame = np.rint(step * ratio[:, None]).astype(np.int64)
-    return np.minimum(frame, frames[:, None] - 1), step < lengths[:, None]
 
 
 def _padded(batch: Batch) -> Batch:

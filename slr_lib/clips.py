@@ -6,6 +6,7 @@ for recognition. T frames, P points of the skeleton's selection.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -76,7 +77,7 @@ def prepare_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSet
     times = landmarks.times
     mask = np.empty((len(times), len(choice.indices)), bool)
     points = np.empty((*mask.shape, 3), np.float32)
-    loops.gather(landmarks.points, choice.indices, _ABSURD, points, mask)
+    loops.gather(landmarks.points, choice.indices, np.float32(_ABSURD), points, mask)
     if skeleton.slots_by_detection:
         _sort_hands(points, mask, times, choice.skeleton)
     _stretch(points, landmarks.info, skeleton, settings)
@@ -91,15 +92,22 @@ def prepare_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSet
     origin, unit = _body(points, mask, choice)
     seconds = (times - times[0]).astype(np.float32)
     if max_frames is not None and count > max_frames:
-        frames = evenly(count, max_frames)
-        points, mask, seconds = points[frames], mask[frames], seconds[frames]
+        points, seconds, mask = thinned((points, seconds, mask), max_frames)
     loops.place(flat(points), mask, np.tile(origin, points.shape[1]), np.float32(1 / unit), np.float32(FARTHEST))
     return Clip(points, seconds, mask)
 
 
-def evenly(frames: int, count: int) -> np.ndarray:
-    """The numbers [count] of evenly spaced ones of some frames."""
-    return np.rint(np.arange(count) * ((frames - 1) / max(count - 1, 1))).astype(np.int64)
+def evenly(frames: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Evenly spaced frames [B, longest] for clips of `frames` [B] frames to have `lengths` [B]; beyond that, any."""
+    step = np.arange(lengths.max())
+    ratio = (frames - 1) / np.maximum(lengths - 1, 1)
+    return np.minimum(np.rint(step * ratio[:, None]).astype(np.int64), frames[:, None] - 1)
+
+
+def thinned(arrays: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
+    """`count` evenly spaced rows of arrays of as many rows each."""
+    chosen = evenly(np.array([len(arrays[0])]), np.array([count]))[0]
+    return [array[chosen] for array in arrays]
 
 
 def flat(points: np.ndarray) -> np.ndarray:

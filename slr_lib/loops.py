@@ -12,6 +12,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+_POINTS_OF_A_LINE = 5  # 60 of a cache line's 64 bytes
+_HALF_POWERS = np.int32((127 - 14) << 23)  # bits of 2**-14, from which on down half precision's places stay as they are
+_HALF_STEP = np.int32((13 << 23) + (1 << 22))  # bits that make 1.5 * 2**(n + 13) of 2**n
+_POWER, _SIGN = np.int32(0x7F800000), np.int32(-0x80000000)
 # without `error_model` a division is a branch that may raise, one number at a time
 _compiled = njit(nogil=True, cache=True, error_model="numpy")
 
@@ -25,12 +29,13 @@ def gather(landmarks, chosen, largest, points, mask):
     """
     lines, touched = landmarks.view(np.int32), np.int32(0)
     for frame in range(points.shape[0]):
-        # Each cache line of the frame in order, for the processor fetches ahead what is read in order: the points, which
-        # lie about, would each wait for the memory. (The sum is returned lest the compiler leave it out.)
-        for point in range(0, lines.shape[1], 5):
+        # Each cache line of the frame in order, for the processor fetches ahead what is read in order: the points,
+        # which lie about, would each wait for the memory. (Returned lest the compiler leave it out.)
+        for point in range(0, landmarks.shape[1], _POINTS_OF_A_LINE):
             touched |= lines[frame, point, 0]
         for point in range(points.shape[1]):
-            x, y, z = landmarks[frame, chosen[point], 0], landmarks[frame, chosen[point], 1], landmarks[frame, chosen[point], 2]
+            place = landmarks[frame, chosen[point]]
+            x, y, z = place[0], place[1], place[2]
             seen = abs(x) < largest and abs(y) < largest
             mask[frame, point] = seen
             points[frame, point, 0] = x if seen else np.float32(0)
@@ -74,18 +79,16 @@ def normalise(points, mask, mean, std, made):
     width = points.shape[1]
     there = np.empty(width, np.float32)
     value = np.empty(width, np.float32)
-    step = np.empty(width, np.float32)  # adding it rounds a number to half precision's last place, as the sum has 24 bits
+    step = np.empty(width, np.float32)  # adding it leaves of a number's 24 bits the 11 of half precision
     value_bits, step_bits = value.view(np.int32), step.view(np.int32)
     for frame in range(points.shape[0]):
         _thrice(mask[frame], there)
         given, bits, row = points[frame], points[frame].view(np.int32), made[frame]
         for i in range(width):
-            power = bits[i] & np.int32(0x7F800000)
-            power = max(power, np.int32((127 - 14) << 23))  # below 2**-14 the places stay as they are
-            step_bits[i] = power + np.int32((13 << 23) + (1 << 22))
+            step_bits[i] = max(bits[i] & _POWER, _HALF_POWERS) + _HALF_STEP
         for i in range(width):
             value[i] = (given[i] + step[i]) - step[i]
         for i in range(width):
-            value_bits[i] |= bits[i] & np.int32(-0x80000000)  # -0 where a negative number became zero
+            value_bits[i] |= bits[i] & _SIGN  # -0 where a negative number became zero
         for i in range(width):
             row[i] = (value[i] - mean[i]) / std[i] * there[i]
