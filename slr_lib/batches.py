@@ -17,7 +17,7 @@ from torch import Tensor
 
 from slr_lib import loops
 from slr_lib.augment import AugmentSettings, Batch, augment, changed_lengths
-from slr_lib.clips import Clip, ClipSettings, evenly, flat, prepare_clip, thinned
+from slr_lib.clips import Clip, ClipSettings, evenly, flat, prepare_clip
 from slr_lib.errors import InputError
 from slr_lib.packed_clips import PackedClips, Statistics
 from slr_lib.skeleton import Skeleton
@@ -164,7 +164,8 @@ def collate(clips: Sequence[Clip], statistics: Statistics, max_frames: int = 128
     slots = _Slots(len(clips), frames, statistics)
     for number, clip in enumerate(clips):
         if len(clip.times) > max_frames:
-            clip = Clip(*thinned((clip.points, clip.times, clip.mask), max_frames))
+            chosen = evenly(np.array([len(clip.times)]), np.array([max_frames]))[0]
+            clip = Clip(clip.points[chosen], clip.times[chosen], clip.mask[chosen])
         slots.put(number, clip)
     return slots.batch(frames)
 

@@ -6,7 +6,6 @@ for recognition. T frames, P points of the skeleton's selection.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -75,14 +74,13 @@ def prepare_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSet
                          f"{len(skeleton.points)}; set `skeleton` of the data set to the one that they were made with.")
     choice = _choice(skeleton)
     times = landmarks.times
-    mask = np.empty((len(times), len(choice.indices)), bool)
+    mask, shows = np.empty((len(times), len(choice.indices)), bool), np.empty((2, len(times)), bool)
     points = np.empty((*mask.shape, 3), np.float32)
-    loops.gather(landmarks.points, choice.indices, np.float32(_ABSURD), points, mask)
+    loops.gather(landmarks.points, choice.indices, choice.of_hand, np.float32(_ABSURD), points, mask, shows)
     if skeleton.slots_by_detection:
         _sort_hands(points, mask, times, choice.skeleton)
     _stretch(points, landmarks.info, skeleton, settings)
-    kept = _kept(mask, choice.of_hand, settings)
-    count = np.count_nonzero(kept)
+    kept, count = _kept(shows, settings)
     if not count:
         return f"no point in any of its {len(kept)} frames"
     if count < settings.minimum_frames:
@@ -90,11 +88,12 @@ def prepare_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSet
     if count < len(kept):
         points, mask, times = points[kept], mask[kept], times[kept]
     origin, unit = _body(points, mask, choice)
-    seconds = (times - times[0]).astype(np.float32)
-    if max_frames is not None and count > max_frames:
-        points, seconds, mask = thinned((points, seconds, mask), max_frames)
-    loops.place(flat(points), mask, np.tile(origin, points.shape[1]), np.float32(1 / unit), np.float32(FARTHEST))
-    return Clip(points, seconds, mask)
+    frames = evenly(np.array([count]), np.array([min(count, max_frames or count)]))[0]
+    seen = np.empty((len(frames), mask.shape[1]), bool)
+    placed = np.empty((*seen.shape, 3), np.float32)
+    loops.place(flat(points), mask, frames, np.tile(origin, mask.shape[1]), np.float32(1 / unit), np.float32(FARTHEST),
+                flat(placed), seen)
+    return Clip(placed, (times[frames] - times[0]).astype(np.float32), seen)
 
 
 def evenly(frames: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -104,12 +103,6 @@ def evenly(frames: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.minimum(np.rint(step * ratio[:, None]).astype(np.int64), frames[:, None] - 1)
 
 
-def thinned(arrays: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-    """`count` evenly spaced rows of arrays of as many rows each."""
-    chosen = evenly(np.array([len(arrays[0])]), np.array([count]))[0]
-    return [array[chosen] for array in arrays]
-
-
 def flat(points: np.ndarray) -> np.ndarray:
     """Points [T, P, 3] as [T, 3 P]."""
     return points.reshape(len(points), -1)
@@ -117,13 +110,13 @@ def flat(points: np.ndarray) -> np.ndarray:
 
 class _Choice(NamedTuple):
     """A skeleton's selection as every clip needs it: the selected skeleton, where its points are among all (indices
-    [P]), which are of a hand (of_hand bool [P]), and the numbers of each hand's points and of the origin's."""
+    [P]), which are of a hand (of_hand bool [P]), the numbers of each hand's points, and those of the origin's."""
 
     skeleton: Skeleton
     indices: np.ndarray
     of_hand: np.ndarray
     hands: tuple[list[int], ...]
-    origin: list[int]
+    origin: np.ndarray
 
 
 @lru_cache(maxsize=8)
@@ -131,7 +124,7 @@ def _choice(skeleton: Skeleton) -> _Choice:
     selected, indices = skeleton.select()
     hands = tuple(list(part.points) for part in selected.hands)
     of_hand = np.isin(np.arange(len(indices)), [point for hand in hands for point in hand])
-    return _Choice(selected, indices, of_hand, hands, list(selected.origin))
+    return _Choice(selected, indices, of_hand, hands, np.array(selected.origin, np.int64))
 
 
 def _stretch(points: np.ndarray, info: dict, skeleton: Skeleton, settings: ClipSettings) -> None:
@@ -144,15 +137,19 @@ def _stretch(points: np.ndarray, info: dict, skeleton: Skeleton, settings: ClipS
         np.multiply(rows, np.tile(factors, points.shape[1]), out=rows)  # a row at a time: NumPy is slow in steps of 3
 
 
-def _kept(mask: np.ndarray, of_hand: np.ndarray, settings: ClipSettings) -> np.ndarray:
-    """Which frames [T] of a mask [T, P] to keep: those with a hand, or those with anything."""
+def _kept(shows: np.ndarray, settings: ClipSettings) -> tuple[np.ndarray, int]:
+    """Which frames [T] to keep, those with a hand or those with anything, and how many they are.
+
+    shows: bool [2, T], which frames show anything, and a hand.
+    """
+    anything, hand = shows
     if not settings.keep_handless:
-        with_hand = (mask & of_hand).any(1)
         # a clip in which hands were hardly ever found is kept whole: in a test part it must be judged like any other,
         # and a clip of no event may well look like that
-        if np.count_nonzero(with_hand) >= max(1, settings.minimum_frames):
-            return with_hand
-    return mask.any(1)
+        count = np.count_nonzero(hand)
+        if count >= max(1, settings.minimum_frames):
+            return hand, count
+    return anything, np.count_nonzero(anything)
 
 
 def _sort_hands(points: np.ndarray, mask: np.ndarray, times: np.ndarray, skeleton: Skeleton) -> None:
@@ -176,11 +173,9 @@ def _sort_hands(points: np.ndarray, mask: np.ndarray, times: np.ndarray, skeleto
 
 def _body(points: np.ndarray, mask: np.ndarray, choice: _Choice) -> tuple[np.ndarray, float]:
     """Origin [3] and unit of length of a clip: medians over frames, of the body where it was seen, else of hands."""
-    skeleton, hands, origin = choice.skeleton, choice.hands, choice.origin
-    seen = mask[:, origin].all(1) if origin else np.zeros(len(mask), bool)
-    if seen.any():
-        centres = _where(seen, points[:, origin].sum(1)) / np.float32(len(origin))
-    else:
+    skeleton, hands = choice.skeleton, choice.hands
+    centres = loops.middles(points, mask, choice.origin) if len(choice.origin) else ()
+    if not len(centres):
         chosen = sorted(point for hand in hands for point in hand) or list(range(mask.shape[1]))
         counts = mask[:, chosen].sum(1)
         centres = (points[:, chosen].sum(1) / np.maximum(counts, 1)[:, None])[counts > 0]
@@ -190,24 +185,15 @@ def _body(points: np.ndarray, mask: np.ndarray, choice: _Choice) -> tuple[np.nda
     if skeleton.depth_by_part:
         middle[2] = 0
     if skeleton.unit:
-        a, b = skeleton.unit
-        both = mask[:, a] & mask[:, b]
-        if both.any():
-            way = _where(both, points[:, a] - points[:, b])
-            if skeleton.depth_by_part:
-                way = way[:, :2]  # such depth is guessed, and too noisy for a unit
-            unit = float(_median(np.sqrt(np.square(way).sum(1))))
+        lengths = loops.distances(points, mask, *skeleton.unit, 2 if skeleton.depth_by_part else 3)
+        if len(lengths):  # depth by part is guessed, and too noisy for a unit
+            unit = float(_median(lengths))
             if unit > _SMALLEST_UNIT:
                 return middle, unit
     radii = [radius for hand in hands if (radius := _radius(points, mask, hand)) > _SMALLEST_UNIT]
     if radii:
         return middle, max(radii) * _SHOULDERS_PER_HAND
     return middle, max(_radius(points, mask, list(range(mask.shape[1]))), 1e-2)
-
-
-def _where(chosen: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The chosen of some rows; without a copy where it is all of them."""
-    return rows if chosen.all() else rows[chosen]
 
 
 def _median(values: np.ndarray) -> np.ndarray:

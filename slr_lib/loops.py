@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-_POINTS_OF_A_LINE = 5  # 60 of a cache line's 64 bytes
+_CACHE_LINE = 16  # float32
 _HALF_POWERS = np.int32((127 - 14) << 23)  # bits of 2**-14, from which on down half precision's places stay as they are
 _HALF_STEP = np.int32((13 << 23) + (1 << 22))  # bits that make 1.5 * 2**(n + 13) of 2**n
 _POWER, _SIGN = np.int32(0x7F800000), np.int32(-0x80000000)
@@ -21,27 +21,63 @@ _compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @_compiled
-def gather(landmarks, chosen, largest, points, mask):
+def gather(landmarks, chosen, of_hand, largest, points, mask, shows):
     """Fill points float32 [T, P, 3] and mask bool [T, P] with the points `chosen` [P] of landmarks [T, P', 3].
 
     A point is seen if x and y are smaller than `largest`, whatever their sign; NaN is not. Else it is zero, and so is
-    depth that is missing alone.
+    depth that is missing alone. shows bool [2, T]: whether the frame has any point, and any of a hand (of_hand [P]).
     """
-    lines, touched = landmarks.view(np.int32), np.int32(0)
+    lines, touched = landmarks.reshape(landmarks.shape[0], -1), np.float32(0)
     for frame in range(points.shape[0]):
-        # Each cache line of the frame in order, for the processor fetches ahead what is read in order: the points,
-        # which lie about, would each wait for the memory. (Returned lest the compiler leave it out.)
-        for point in range(0, landmarks.shape[1], _POINTS_OF_A_LINE):
-            touched |= lines[frame, point, 0]
+        # A look at each cache line of the frame in order, for the processor fetches ahead what is read in order: the
+        # points, which lie about, would each wait for the memory. (A sum of floats that is returned: the compiler may
+        # neither leave it out nor read several lines at once, which takes twice as long.)
+        for i in range(0, lines.shape[1], _CACHE_LINE):
+            touched += lines[frame, i]
+        anything, hand = False, False
         for point in range(points.shape[1]):
             place = landmarks[frame, chosen[point]]
             x, y, z = place[0], place[1], place[2]
             seen = abs(x) < largest and abs(y) < largest
+            anything |= seen
+            hand |= seen and of_hand[point]
             mask[frame, point] = seen
             points[frame, point, 0] = x if seen else np.float32(0)
             points[frame, point, 1] = y if seen else np.float32(0)
             points[frame, point, 2] = z if seen and abs(z) < largest else np.float32(0)
+        shows[0, frame], shows[1, frame] = anything, hand
     return touched
+
+
+@_compiled
+def middles(points, mask, chosen):
+    """The mean of the points `chosen` in each frame that shows them all: float32 [N, 3]."""
+    made, count = np.zeros((points.shape[0], 3), np.float32), 0
+    for frame in range(points.shape[0]):
+        there = True
+        for point in chosen:
+            there &= mask[frame, point]
+        if there:
+            for axis in range(3):
+                for point in chosen:
+                    made[count, axis] += points[frame, point, axis]
+                made[count, axis] /= np.float32(len(chosen))
+            count += 1
+    return made[:count]
+
+
+@_compiled
+def distances(points, mask, a, b, axes):
+    """Between the points a and b in the first `axes` coordinates, in each frame that shows both: float32 [N]."""
+    made, count = np.zeros(points.shape[0], np.float32), 0
+    for frame in range(points.shape[0]):
+        if mask[frame, a] and mask[frame, b]:
+            for axis in range(axes):
+                way = points[frame, a, axis] - points[frame, b, axis]
+                made[count] += way * way
+            made[count] = np.sqrt(made[count])
+            count += 1
+    return made[:count]
 
 
 @_compiled
@@ -55,15 +91,19 @@ def _thrice(mask, there):
 
 
 @_compiled
-def place(points, mask, origin, scale, farthest):
-    """Points float32 [T, 3 P] -> (points - origin) * scale within -farthest and farthest, in place; zero where the
-    mask [T, P] is False. origin float32 [3 P], scale and farthest float32."""
+def place(points, mask, frames, origin, scale, farthest, made, seen):
+    """Fill made float32 [F, 3 P] and seen bool [F, P] with some frames [F] of points [T, 3 P] and of their mask [T, P].
+
+    made is (points - origin) * scale within -farthest and farthest, and zero where the mask is False. origin float32
+    [3 P], scale and farthest float32.
+    """
     there = np.empty(points.shape[1], np.float32)
-    for frame in range(points.shape[0]):
-        _thrice(mask[frame], there)
-        row = points[frame]
+    for number in range(len(frames)):
+        given, row = points[frames[number]], made[number]
+        seen[number] = mask[frames[number]]
+        _thrice(seen[number], there)
         for i in range(points.shape[1]):
-            value = (row[i] - origin[i]) * scale
+            value = (given[i] - origin[i]) * scale
             value = farthest if value > farthest else value
             value = -farthest if value < -farthest else value
             row[i] = value if there[i] > 0 else np.float32(0)
