@@ -185,8 +185,9 @@ def _body(points: np.ndarray, mask: np.ndarray, choice: _Choice) -> tuple[np.nda
     if skeleton.depth_by_part:
         middle[2] = 0
     if skeleton.unit:
-        lengths = loops.distances(points, mask, *skeleton.unit, 2 if skeleton.depth_by_part else 3)
-        if len(lengths):  # depth by part is guessed, and too noisy for a unit
+        axes = 2 if skeleton.depth_by_part else 3  # such depth is guessed, and too noisy for a unit
+        lengths = loops.distances(points, mask, *skeleton.unit, axes)
+        if len(lengths):
             unit = float(_median(lengths))
             if unit > _SMALLEST_UNIT:
                 return middle, unit

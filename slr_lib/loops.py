@@ -1,8 +1,8 @@
 """Compiled loops over a clip's points: what NumPy and torch would take a dozen passes and twice as many calls for.
 
 One thread runs each, without Python's lock, so that several clips can be made at once; that is why they are compiled
-(by Numba, at the first call, and kept on disk for later processes): of a clip's NumPy calls each is so short that
-threads mostly wait for the lock. Arithmetic is IEEE's, an operation at a time, as NumPy's.
+(by Numba, in some seconds at the very first call, and kept on disk for later processes): of a clip's NumPy calls each
+is so short that threads mostly wait for the lock. Arithmetic is IEEE's, an operation at a time, as NumPy's.
 
 T frames, P points of the selection, P' points of the landmarks.
 """

@@ -144,6 +144,8 @@ def drawn(skeleton: Skeleton, frames: int, faults: set[str], seed: int) -> ClipL
             points[np.ix_(random.random(frames) < 0.4, part)] = np.nan
     if "hands" in faults:
         points[:, [point for part in skeleton.hands for point in part.points]] = np.nan
+    if "few" in faults:  # frames with a hand, perhaps too few of them
+        points[1 + seed % 3 :, [point for part in skeleton.hands for point in part.points]] = np.nan
     if "body" in faults:
         points[:, list(skeleton.origin)] = np.nan
     if "frames" in faults:
@@ -168,7 +170,7 @@ def drawn(skeleton: Skeleton, frames: int, faults: set[str], seed: int) -> ClipL
     return ClipLandmarks(points, np.cumsum(random.uniform(0, 0.1, frames)) + 5, info)
 
 
-FAULTS = ("points", "parts", "hands", "body", "frames", "depth", "coordinates", "rare", "whole", "still", "outlier",
+FAULTS = ("points", "parts", "hands", "few", "body", "frames", "depth", "coordinates", "rare", "whole", "still", "outlier",
           "all", "picture")
 CLIPS = st.lists(st.tuples(st.integers(1, 30), st.sets(st.sampled_from(FAULTS), max_size=4), st.integers(0, 999)),
                  min_size=1, max_size=4)
