@@ -170,8 +170,8 @@ def drawn(skeleton: Skeleton, frames: int, faults: set[str], seed: int) -> ClipL
     return ClipLandmarks(points, np.cumsum(random.uniform(0, 0.1, frames)) + 5, info)
 
 
-FAULTS = ("points", "parts", "hands", "few", "body", "frames", "depth", "coordinates", "rare", "whole", "still", "outlier",
-          "all", "picture")
+FAULTS = ("points", "parts", "hands", "few", "body", "frames", "depth", "coordinates", "rare", "whole", "still",
+          "outlier", "all", "picture")
 CLIPS = st.lists(st.tuples(st.integers(1, 30), st.sets(st.sampled_from(FAULTS), max_size=4), st.integers(0, 999)),
                  min_size=1, max_size=4)
 
