@@ -36,9 +36,9 @@ from tqdm import tqdm
 from compare_models import OURS, recipe_of
 from references import REFERENCES, build_reference
 from references.predecessor_preprocessing import POINTS, preprocess
-from slr_lib.batches import Batch, collate
+from slr_lib.batches import Batch, collate_landmarks
 from slr_lib.checkpoint import Checkpoint, save_checkpoint
-from slr_lib.clips import ClipSettings, prepare_clip
+from slr_lib.clips import ClipSettings
 from slr_lib.demo import demo_signs, make_signer, synthetic_landmarks
 from slr_lib.fitting import TrainSettings, parameter_groups
 from slr_lib.landmark_store import ClipLandmarks
@@ -137,7 +137,7 @@ def measure(effort: Effort) -> dict:
     rival = TrainSettings(**REFERENCES["predecessor"].settings)
     most = max(settings.batch_size, *effort.batches)
     shown = [ClipLandmarks(points, np.arange(MAX_FRAMES) / FPS) for points in landmarks(MAX_FRAMES, most)]
-    batch = collate([prepare_clip(clip, HOLISTIC) for clip in shown], unit)
+    batch, _ = collate_landmarks(shown, HOLISTIC, ClipSettings(), unit, MAX_FRAMES)
     if not batch.frames.all() or batch.frames.shape[1] != MAX_FRAMES:
         raise RuntimeError("a clip lost frames on its way")
     batch = batch._replace(labels=torch.arange(most) % SIGNS)
@@ -191,10 +191,10 @@ def exported(model: Recognition, unit: Statistics) -> Recogniser:
 
 
 def preprocessing(clips: list[np.ndarray], unit: Statistics) -> tuple[float, float]:
-    """Seconds for all the clips: ours into one batch, and the predecessor's one by one."""
+    """Seconds for all the clips: ours into one batch, as the recogniser does, and the predecessor's one by one."""
     shown = [ClipLandmarks(points, np.arange(len(points)) / FPS) for points in clips]
     mean, std = torch.zeros(len(POINTS), 2), torch.ones(len(POINTS), 2)
-    return (seconds_of(lambda: collate([prepare_clip(clip, HOLISTIC) for clip in shown], unit), 3),
+    return (seconds_of(lambda: collate_landmarks(shown, HOLISTIC, ClipSettings(), unit, MAX_FRAMES), 3),
             seconds_of(lambda: [preprocess(points, mean, std) for points in clips], 1))
 
 

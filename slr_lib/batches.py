@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from slr_lib import loops
 from slr_lib.augment import AugmentSettings, Batch, augment, changed_lengths
-from slr_lib.clips import Clip
+from slr_lib.clips import Clip, ClipSettings, evenly, flat, prepare_clip
 from slr_lib.errors import InputError
 from slr_lib.packed_clips import PackedClips, Statistics
 from slr_lib.skeleton import Skeleton
 
+if TYPE_CHECKING:
+    from slr_lib.landmark_store import ClipLandmarks
+
 MULTIPLE = 8  # frames of a batch: fewer shapes for the compiler and the memory allocator
 _BUCKETS = 16  # batches whose clips are sorted by length among themselves
 
-__all__ = ["Batch", "ClipBatches", "collate"]
+__all__ = ["Batch", "ClipBatches", "collate", "collate_landmarks"]
 
 
 class ClipBatches:
@@ -143,7 +149,8 @@ class ClipBatches:
     def _read(self, places: np.ndarray, lengths: np.ndarray) -> Batch:
         """Clips thinned out or stretched, by the nearest frame, to `lengths`."""
         rows = self.rows[places]
-        frame, frames = _nearest(self.packed.frames[rows], lengths)
+        frame = evenly(self.packed.frames[rows], lengths)
+        frames = np.arange(frame.shape[1]) < lengths[:, None]
         at = self.packed.first[rows][:, None] + frame
         points = torch.from_numpy(self.packed.points[at]).float()
         mask = torch.from_numpy(self.packed.mask[at])
@@ -155,25 +162,80 @@ class ClipBatches:
 
 
 def collate(clips: Sequence[Clip], statistics: Statistics, max_frames: int = 128) -> Batch:
-    """A batch of single clips as `ClipBatches` makes them without augmentation; labels are -1. For the recogniser."""
-    lengths = np.array([len(clip.times) for clip in clips])
-    frame, frames = _nearest(lengths, np.minimum(lengths, max_frames))
-    at = frame + (np.cumsum(lengths) - lengths)[:, None]
-    frames = torch.from_numpy(frames)
-    # through half precision, as packed clips go
-    points = torch.from_numpy(np.concatenate([clip.points for clip in clips]).astype(np.float16)[at]).float()
-    mask = torch.from_numpy(np.concatenate([clip.mask for clip in clips])[at]) & frames[..., None]
-    times = torch.from_numpy(np.concatenate([clip.times for clip in clips])[at]) * frames
-    made = Batch(points, mask, frames, times, torch.full((len(clips),), -1))
-    return _normalised(_padded(made), torch.from_numpy(statistics.mean), torch.from_numpy(statistics.std))
+    """A batch of single clips as `ClipBatches` makes them without augmentation; labels are -1."""
+    frames = min(max(len(clip.times) for clip in clips), max_frames)
+    slots = _Slots(len(clips), frames, statistics)
+    for number, clip in enumerate(clips):
+        if len(clip.times) > max_frames:
+            chosen = evenly(np.array([len(clip.times)]), np.array([max_frames]))[0]
+            clip = Clip(clip.points[chosen], clip.times[chosen], clip.mask[chosen])
+        slots.put(number, clip)
+    return slots.batch(frames)
 
 
-def _nearest(frames: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Evenly spaced frames [B, T] for clips of `frames` [B] frames to have `lengths` [B], and which are no padding."""
-    step = np.arange(lengths.max())
-    ratio = (frames - 1) / np.maximum(lengths - 1, 1)
-    frame = np.rint(step * ratio[:, None]).astype(np.int64)
-    return np.minimum(frame, frames[:, None] - 1), step < lengths[:, None]
+def collate_landmarks(landmarks: Sequence[ClipLandmarks], skeleton: Skeleton, settings: ClipSettings | None,
+                      statistics: Statistics, max_frames: int = 128) -> tuple[Batch, dict[int, str]]:
+    """`collate` of the prepared clips, on as many threads as torch has; for the recogniser.
+
+    Each clip goes all its way while it lies in a core's cache.
+
+    Returns:
+        The batch, and the reasons {number: reason} of clips of which nothing can be made and which it leaves out.
+
+    Raises:
+        InputError: landmarks of another skeleton.
+    """
+    slots = _Slots(len(landmarks), min(max(len(given.times) for given in landmarks), max_frames), statistics)
+    lengths = np.zeros(len(landmarks), np.int64)
+    reasons = {}
+
+    def fill(numbers: Sequence[int]) -> None:
+        for number in numbers:
+            clip = prepare_clip(landmarks[number], skeleton, settings, max_frames)
+            if isinstance(clip, str):
+                reasons[number] = clip
+            else:
+                lengths[number] = len(clip.times)
+                slots.put(number, clip)
+
+    threads = min(torch.get_num_threads(), len(landmarks))
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(fill, [range(first, len(landmarks), threads) for first in range(threads)]))
+    else:
+        fill(range(len(landmarks)))
+    batch = slots.batch(lengths.max())
+    if reasons:
+        batch = Batch(*(tensor[torch.from_numpy(lengths > 0)] for tensor in batch))
+    return batch, dict(sorted(reasons.items()))
+
+
+class _Slots:
+    """Room for a batch of B clips of at most `frames` frames, to be filled clip by clip, by several threads at once."""
+
+    def __init__(self, clips: int, frames: int, statistics: Statistics):
+        padded, count = frames + -frames % MULTIPLE, len(statistics.mean)
+        # NumPy asks for large pages, of which the system clears a batch in a third of the time that torch's take
+        self.points = np.empty((clips, padded, count, 3), np.float32)
+        self.mask = np.zeros((clips, padded, count), bool)
+        self.frames = np.zeros((clips, padded), bool)
+        self.times = np.zeros((clips, padded), np.float32)
+        self.mean, self.std = statistics.mean.reshape(-1), statistics.std.reshape(-1)
+        self.nothing = (0 - statistics.mean) / statistics.std * 0  # 0 or -0, as `_normalised` leaves it
+
+    def put(self, number: int, clip: Clip) -> None:
+        """Write a clip of at most `frames` frames."""
+        count = len(clip.times)
+        self.mask[number, :count], self.times[number, :count], self.frames[number, :count] = clip.mask, clip.times, True
+        loops.normalise(flat(clip.points), clip.mask, self.mean, self.std, flat(self.points[number, :count]))
+        self.points[number, count:] = self.nothing
+
+    def batch(self, frames: int) -> Batch:
+        """The batch, of no more frames than its longest clip's."""
+        frames += -frames % MULTIPLE
+        arrays = (self.points, self.mask, self.frames, self.times)
+        tensors = [torch.from_numpy(array[:, :frames]).contiguous() for array in arrays]
+        return Batch(*tensors, torch.full((len(self.points),), -1))
 
 
 def _padded(batch: Batch) -> Batch:

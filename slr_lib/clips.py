@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from slr_lib import loops
 from slr_lib.errors import InputError
 from slr_lib.skeleton import Skeleton
 from slr_lib.slots import swapped_slots
@@ -56,11 +57,13 @@ class ClipSettings:
         return asdict(self)
 
 
-def prepare_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSettings | None = None) -> Clip | str:
+def prepare_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSettings | None = None,
+                 max_frames: int | None = None) -> Clip | str:
     """A clip of the skeleton's selection, or the reason why there is none.
 
     Args:
         landmarks: points [T, P', 3] for all P' points of `skeleton`; `info` may hold width and height in pixels.
+        max_frames: a longer clip is thinned out evenly to as many frames.
 
     Raises:
         InputError: the landmarks have another number of points than the skeleton.
@@ -69,41 +72,59 @@ def prepare_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSet
     if landmarks.points.shape[1] != len(skeleton.points):
         raise InputError(f"the landmarks have {landmarks.points.shape[1]} points, the skeleton {skeleton.name} "
                          f"{len(skeleton.points)}; set `skeleton` of the data set to the one that they were made with.")
-    selected, indices = _selection(skeleton)
-    points = np.take(landmarks.points, indices, axis=1)
-    times = np.asarray(landmarks.times, np.float64)
-    mask = (np.abs(points[..., 0]) < _ABSURD) & (np.abs(points[..., 1]) < _ABSURD)  # False for NaN and infinity too
-    points[~mask] = 0
-    if not np.abs(points).max(initial=0) < _ABSURD:
-        points[~(np.abs(points) < _ABSURD)] = 0  # depth alone may be missing
-    if selected.slots_by_detection:
-        _sort_hands(points, mask, times, selected)
-    _stretch(points, landmarks.info, selected, settings)
-    hands = [list(part.points) for part in selected.hands]
-    kept = mask.any(1)
-    if not kept.any():
+    choice = _choice(skeleton)
+    times = landmarks.times
+    mask, shows = np.empty((len(times), len(choice.indices)), bool), np.empty((2, len(times)), bool)
+    points = np.empty((*mask.shape, 3), np.float32)
+    loops.gather(landmarks.points, choice.indices, choice.of_hand, np.float32(_ABSURD), points, mask, shows)
+    if skeleton.slots_by_detection:
+        _sort_hands(points, mask, times, choice.skeleton)
+    _stretch(points, landmarks.info, skeleton, settings)
+    kept, count = _kept(shows, settings)
+    if not count:
         return f"no point in any of its {len(kept)} frames"
-    if hands and not settings.keep_handless:
-        with_hand = np.logical_or.reduce([mask[:, hand].any(1) for hand in hands])
-        # a clip in which hands were hardly ever found is kept whole: in a test part it must be judged like any other,
-        # and a clip of no event may well look like that
-        if with_hand.sum() >= settings.minimum_frames:
-            kept = with_hand
-    if not kept.all():
+    if count < settings.minimum_frames:
+        return f"only {count} of its {len(kept)} frames can be used, {settings.minimum_frames} are needed"
+    if count < len(kept):
         points, mask, times = points[kept], mask[kept], times[kept]
-    if len(times) < settings.minimum_frames:
-        return f"only {len(times)} of its {len(kept)} frames can be used, {settings.minimum_frames} are needed"
-    origin, unit = _body(points, mask, selected, hands)
-    points -= origin
-    points *= np.float32(1 / unit)
-    np.clip(points, -FARTHEST, FARTHEST, out=points)
-    points[~mask] = 0
-    return Clip(points, (times - times[0]).astype(np.float32), mask)
+    origin, unit = _body(points, mask, choice)
+    frames = evenly(np.array([count]), np.array([min(count, max_frames or count)]))[0]
+    seen = np.empty((len(frames), mask.shape[1]), bool)
+    placed = np.empty((*seen.shape, 3), np.float32)
+    loops.place(flat(points), mask, frames, np.tile(origin, mask.shape[1]), np.float32(1 / unit), np.float32(FARTHEST),
+                flat(placed), seen)
+    return Clip(placed, (times[frames] - times[0]).astype(np.float32), seen)
+
+
+def evenly(frames: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Evenly spaced frames [B, longest] for clips of `frames` [B] frames to have `lengths` [B]; beyond that, any."""
+    step = np.arange(lengths.max())
+    ratio = (frames - 1) / np.maximum(lengths - 1, 1)
+    return np.minimum(np.rint(step * ratio[:, None]).astype(np.int64), frames[:, None] - 1)
+
+
+def flat(points: np.ndarray) -> np.ndarray:
+    """Points [T, P, 3] as [T, 3 P]."""
+    return points.reshape(len(points), -1)
+
+
+class _Choice(NamedTuple):
+    """A skeleton's selection as every clip needs it: the selected skeleton, where its points are among all (indices
+    [P]), which are of a hand (of_hand bool [P]), the numbers of each hand's points, and those of the origin's."""
+
+    skeleton: Skeleton
+    indices: np.ndarray
+    of_hand: np.ndarray
+    hands: tuple[list[int], ...]
+    origin: np.ndarray
 
 
 @lru_cache(maxsize=8)
-def _selection(skeleton: Skeleton) -> tuple[Skeleton, np.ndarray]:
-    return skeleton.select()
+def _choice(skeleton: Skeleton) -> _Choice:
+    selected, indices = skeleton.select()
+    hands = tuple(list(part.points) for part in selected.hands)
+    of_hand = np.isin(np.arange(len(indices)), [point for hand in hands for point in hand])
+    return _Choice(selected, indices, of_hand, hands, np.array(selected.origin, np.int64))
 
 
 def _stretch(points: np.ndarray, info: dict, skeleton: Skeleton, settings: ClipSettings) -> None:
@@ -111,9 +132,24 @@ def _stretch(points: np.ndarray, info: dict, skeleton: Skeleton, settings: ClipS
     width, height = info.get("width"), info.get("height")
     aspect = width / height if width and height else settings.aspect
     if aspect != 1:
-        points[..., 0] *= aspect
-        if skeleton.depth_by_part:
-            points[..., 2] *= aspect
+        factors = np.array([aspect, 1, aspect if skeleton.depth_by_part else 1], np.float32)
+        rows = flat(points)
+        np.multiply(rows, np.tile(factors, points.shape[1]), out=rows)  # a row at a time: NumPy is slow in steps of 3
+
+
+def _kept(shows: np.ndarray, settings: ClipSettings) -> tuple[np.ndarray, int]:
+    """Which frames [T] to keep, those with a hand or those with anything, and how many they are.
+
+    shows: bool [2, T], which frames show anything, and a hand.
+    """
+    anything, hand = shows
+    if not settings.keep_handless:
+        # a clip in which hands were hardly ever found is kept whole: in a test part it must be judged like any other,
+        # and a clip of no event may well look like that
+        count = np.count_nonzero(hand)
+        if count >= max(1, settings.minimum_frames):
+            return hand, count
+    return anything, np.count_nonzero(anything)
 
 
 def _sort_hands(points: np.ndarray, mask: np.ndarray, times: np.ndarray, skeleton: Skeleton) -> None:
@@ -135,35 +171,39 @@ def _sort_hands(points: np.ndarray, mask: np.ndarray, times: np.ndarray, skeleto
     mask[np.ix_(swap, here)] = mask[np.ix_(swap, there)]
 
 
-def _body(points: np.ndarray, mask: np.ndarray, skeleton: Skeleton, hands: list[list[int]]) -> tuple[np.ndarray, float]:
+def _body(points: np.ndarray, mask: np.ndarray, choice: _Choice) -> tuple[np.ndarray, float]:
     """Origin [3] and unit of length of a clip: medians over frames, of the body where it was seen, else of hands."""
-    origin = list(skeleton.origin)
-    seen = mask[:, origin].all(1) if origin else np.zeros(len(mask), bool)
-    if seen.any():
-        centres = points[seen][:, origin].mean(1)
-    else:
+    skeleton, hands = choice.skeleton, choice.hands
+    centres = loops.middles(points, mask, choice.origin) if len(choice.origin) else ()
+    if not len(centres):
         chosen = sorted(point for hand in hands for point in hand) or list(range(mask.shape[1]))
         counts = mask[:, chosen].sum(1)
         centres = (points[:, chosen].sum(1) / np.maximum(counts, 1)[:, None])[counts > 0]
         if not len(centres):  # hands may be missing throughout where frames without them are kept
             centres = points[mask][None].mean(1)
-    middle = np.median(centres, axis=0).astype(np.float32)
+    middle = _median(centres).astype(np.float32)
     if skeleton.depth_by_part:
         middle[2] = 0
     if skeleton.unit:
-        a, b = skeleton.unit
-        both = mask[:, a] & mask[:, b]
-        if both.any():
-            way = points[both, a] - points[both, b]
-            if skeleton.depth_by_part:
-                way = way[:, :2]  # such depth is guessed, and too noisy for a unit
-            unit = float(np.median(np.linalg.norm(way, axis=-1)))
+        axes = 2 if skeleton.depth_by_part else 3  # such depth is guessed, and too noisy for a unit
+        lengths = loops.distances(points, mask, *skeleton.unit, axes)
+        if len(lengths):
+            unit = float(_median(lengths))
             if unit > _SMALLEST_UNIT:
                 return middle, unit
     radii = [radius for hand in hands if (radius := _radius(points, mask, hand)) > _SMALLEST_UNIT]
     if radii:
         return middle, max(radii) * _SHOULDERS_PER_HAND
     return middle, max(_radius(points, mask, list(range(mask.shape[1]))), 1e-2)
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    """numpy.median over the first axis, of finite values: the same for a quarter of the time."""
+    half = len(values) // 2
+    if len(values) % 2:
+        return np.partition(values, half, axis=0)[half]
+    ordered = np.partition(values, (half - 1, half), axis=0)
+    return (ordered[half - 1] + ordered[half]) * values.dtype.type(0.5)
 
 
 def _radius(points: np.ndarray, mask: np.ndarray, chosen: list[int]) -> float:

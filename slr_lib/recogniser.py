@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from slr_lib.batches import collate
+from slr_lib.batches import Batch, collate, collate_landmarks
 from slr_lib.checkpoint import Checkpoint, load_checkpoint
-from slr_lib.clips import Clip, ClipSettings, prepare_clip
+from slr_lib.clips import Clip, ClipSettings
 from slr_lib.data_sets import find_project
 from slr_lib.engines import OnnxEngine, TorchEngine, export_of
 from slr_lib.errors import InputError
@@ -73,7 +73,9 @@ class Recogniser:
 
     def probabilities(self, clips: Sequence[Clip]) -> np.ndarray:
         """Float32 [B, N], rows that sum to 1, of prepared clips."""
-        batch = collate(clips, self.statistics, self.max_frames)
+        return self._probabilities(collate(clips, self.statistics, self.max_frames))
+
+    def _probabilities(self, batch: Batch) -> np.ndarray:
         return torch.from_numpy(self.engine.logits(batch)).softmax(-1).numpy()
 
     def recognise_landmarks(self, landmarks: ClipLandmarks, k: int = 5, name: str = "the clip") -> list[Guess]:
@@ -85,10 +87,10 @@ class Recogniser:
         Raises:
             InputError: the clip has too few frames with a hand, or landmarks of another skeleton.
         """
-        clip = prepare_clip(landmarks, self.skeleton, self.settings)
-        if isinstance(clip, str):
-            raise InputError(f"{name}: {clip}; show the signer's hands in the picture for the whole sign.")
-        shares = self.probabilities([clip])[0]
+        batch, reasons = collate_landmarks([landmarks], self.skeleton, self.settings, self.statistics, self.max_frames)
+        if reasons:
+            raise InputError(f"{name}: {reasons[0]}; show the signer's hands in the picture for the whole sign.")
+        shares = self._probabilities(batch)[0]
         best = np.argsort(-shares, kind="stable")[:k]
         return [Guess(self.glosses[place], float(shares[place])) for place in best]
 

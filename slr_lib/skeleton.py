@@ -76,6 +76,10 @@ class Skeleton:
         if self.slots_by_detection and (len(hands) != 2 or len(hands[0].points) != len(hands[1].points)):
             raise ValueError("slots_by_detection: needs exactly two parts of kind hand, with as many points each")
 
+    def __hash__(self) -> int:
+        """Of little, for skeletons are keys of caches: that of all fields takes as long as a tenth of a clip."""
+        return hash((self.name, len(self.points), len(self.selection)))
+
     @cached_property
     def _indices(self) -> dict[str, int]:
         return {name: index for index, name in enumerate(self.points)}

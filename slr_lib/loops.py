@@ -1,0 +1,134 @@
+"""Compiled loops over a clip's points: what NumPy and torch would take a dozen passes and twice as many calls for.
+
+One thread runs each, without Python's lock, so that several clips can be made at once; that is why they are compiled
+(by Numba, in some seconds at the very first call, and kept on disk for later processes): of a clip's NumPy calls each
+is so short that threads mostly wait for the lock. Arithmetic is IEEE's, an operation at a time, as NumPy's.
+
+T frames, P points of the selection, P' points of the landmarks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+_CACHE_LINE = 16  # float32
+_HALF_POWERS = np.int32((127 - 14) << 23)  # bits of 2**-14, from which on down half precision's places stay as they are
+_HALF_STEP = np.int32((13 << 23) + (1 << 22))  # bits that make 1.5 * 2**(n + 13) of 2**n
+_POWER, _SIGN = np.int32(0x7F800000), np.int32(-0x80000000)
+# without `error_model` a division is a branch that may raise, one number at a time
+_compiled = njit(nogil=True, cache=True, error_model="numpy")
+
+
+@_compiled
+def gather(landmarks, chosen, of_hand, largest, points, mask, shows):
+    """Fill points float32 [T, P, 3] and mask bool [T, P] with the points `chosen` [P] of landmarks [T, P', 3].
+
+    A point is seen if x and y are smaller than `largest`, whatever their sign; NaN is not. Else it is zero, and so is
+    depth that is missing alone. shows bool [2, T]: whether the frame has any point, and any of a hand (of_hand [P]).
+    """
+    lines, touched = landmarks.reshape(landmarks.shape[0], -1), np.float32(0)
+    for frame in range(points.shape[0]):
+        # A look at each cache line of the frame in order, for the processor fetches ahead what is read in order: the
+        # points, which lie about, would each wait for the memory. (A sum of floats that is returned: the compiler may
+        # neither leave it out nor read several lines at once, which takes twice as long.)
+        for i in range(0, lines.shape[1], _CACHE_LINE):
+            touched += lines[frame, i]
+        anything, hand = False, False
+        for point in range(points.shape[1]):
+            place = landmarks[frame, chosen[point]]
+            x, y, z = place[0], place[1], place[2]
+            seen = abs(x) < largest and abs(y) < largest
+            anything |= seen
+            hand |= seen and of_hand[point]
+            mask[frame, point] = seen
+            points[frame, point, 0] = x if seen else np.float32(0)
+            points[frame, point, 1] = y if seen else np.float32(0)
+            points[frame, point, 2] = z if seen and abs(z) < largest else np.float32(0)
+        shows[0, frame], shows[1, frame] = anything, hand
+    return touched
+
+
+@_compiled
+def middles(points, mask, chosen):
+    """The mean of the points `chosen` in each frame that shows them all: float32 [N, 3]."""
+    made, count = np.zeros((points.shape[0], 3), np.float32), 0
+    for frame in range(points.shape[0]):
+        there = True
+        for point in chosen:
+            there &= mask[frame, point]
+        if there:
+            for axis in range(3):
+                for point in chosen:
+                    made[count, axis] += points[frame, point, axis]
+                made[count, axis] /= np.float32(len(chosen))
+            count += 1
+    return made[:count]
+
+
+@_compiled
+def distances(points, mask, a, b, axes):
+    """Between the points a and b in the first `axes` coordinates, in each frame that shows both: float32 [N]."""
+    made, count = np.zeros(points.shape[0], np.float32), 0
+    for frame in range(points.shape[0]):
+        if mask[frame, a] and mask[frame, b]:
+            for axis in range(axes):
+                way = points[frame, a, axis] - points[frame, b, axis]
+                made[count] += way * way
+            made[count] = np.sqrt(made[count])
+            count += 1
+    return made[:count]
+
+
+@_compiled
+def _thrice(mask, there):
+    """Each value of a frame's mask [P] for the point's three coordinates, there float32 [3 P]."""
+    for point in range(mask.shape[0]):
+        seen = np.float32(mask[point])
+        there[3 * point] = seen
+        there[3 * point + 1] = seen
+        there[3 * point + 2] = seen
+
+
+@_compiled
+def place(points, mask, frames, origin, scale, farthest, made, seen):
+    """Fill made float32 [F, 3 P] and seen bool [F, P] with some frames [F] of points [T, 3 P] and of their mask [T, P].
+
+    made is (points - origin) * scale within -farthest and farthest, and zero where the mask is False. origin float32
+    [3 P], scale and farthest float32.
+    """
+    there = np.empty(points.shape[1], np.float32)
+    for number in range(len(frames)):
+        given, row = points[frames[number]], made[number]
+        seen[number] = mask[frames[number]]
+        _thrice(seen[number], there)
+        for i in range(points.shape[1]):
+            value = (given[i] - origin[i]) * scale
+            value = farthest if value > farthest else value
+            value = -farthest if value < -farthest else value
+            row[i] = value if there[i] > 0 else np.float32(0)
+
+
+@_compiled
+def normalise(points, mask, mean, std, made):
+    """Fill made float32 [T, 3 P] with (points - mean) / std, zero where the mask [T, P] is False.
+
+    points float32 [T, 3 P] first go through half precision, as packed clips do; they must be small enough for it.
+    mean, std float32 [3 P].
+    """
+    width = points.shape[1]
+    there = np.empty(width, np.float32)
+    value = np.empty(width, np.float32)
+    step = np.empty(width, np.float32)  # adding it leaves of a number's 24 bits the 11 of half precision
+    value_bits, step_bits = value.view(np.int32), step.view(np.int32)
+    for frame in range(points.shape[0]):
+        _thrice(mask[frame], there)
+        given, bits, row = points[frame], points[frame].view(np.int32), made[frame]
+        for i in range(width):
+            step_bits[i] = max(bits[i] & _POWER, _HALF_POWERS) + _HALF_STEP
+        for i in range(width):
+            value[i] = (given[i] + step[i]) - step[i]
+        for i in range(width):
+            value_bits[i] |= bits[i] & _SIGN  # -0 where a negative number became zero
+        for i in range(width):
+            row[i] = (value[i] - mean[i]) / std[i] * there[i]
