@@ -64,6 +64,39 @@ class DropPath(nn.Module):
         return x * (keep.to(x.dtype) / (1 - self.rate))
 
 
+class PartEmbedding(nn.Module):
+    """The features of each part in two neighbouring frames -> one vector a part.
+
+    Each part has a table of weights of its own; but the two hands share one, which reads the left hand mirrored (x
+    negated), so that what is learnt of a shape on one hand serves the other.
+
+    Args:
+        rows: of each part, as slr_lib.geometry.PartFeatures gives them; coordinates: numbers of a row, x first; width:
+        of a part's vector; twins: numbers of the left and the right hand's part, with as many rows each, or None.
+    """
+
+    def __init__(self, rows: list[int], coordinates: int, width: int, twins: tuple[int, int] | None):
+        super().__init__()
+        self.left, right = twins or (None, None)
+        self.source = [right if part == self.left else part for part in range(len(rows))]
+        self.tables = nn.ModuleDict({str(part): nn.Linear(2 * coordinates * rows[part], width)
+                                     for part in sorted(set(self.source))})
+        if twins:
+            sign = torch.ones(rows[right], coordinates, 2)
+            sign[:-1, 0] = -1  # the last row is a share, no place
+            self.register_buffer("sign", sign.flatten(), persistent=False)
+
+    def forward(self, rows: list[Tensor]) -> Tensor:
+        """Of each part [B, rows x C, T], T even -> [B, T / 2, K, D]."""
+        tokens = []
+        for part, values in enumerate(rows):
+            table = self.tables[str(self.source[part])]
+            weight = table.weight * self.sign if part == self.left else table.weight
+            pairs = values.unflatten(2, (-1, 2)).transpose(1, 2).flatten(2)  # B, T / 2, rows x C x 2
+            tokens.append(functional.linear(pairs, weight, table.bias))
+        return torch.stack(tokens, 2)
+
+
 class PartMixer(nn.Module):
     """Cross-part attention: in each frame every part looks at every other (pre-norm, H heads, residual).
 

@@ -21,6 +21,7 @@ from slr_lib.layers import (
     GlobalBlock,
     LocalBlock,
     PairMerging,
+    PartEmbedding,
     PartMixer,
     QueryPooling,
     masked_max,
@@ -37,29 +38,31 @@ class PartShape:
     """A part as the model needs it.
 
     name: for messages; kind: `hand` (its first point is the wrist), `face` or `body`; points: indices into the batch's
-    points; edges: bones, pairs of indices into the batch's points; side: `left`, `right` or None.
+    points; edges: bones, pairs of indices into the batch's points.
     """
 
     name: str
     kind: str
     points: tuple[int, ...]
     edges: tuple[tuple[int, int], ...] = ()
-    side: str | None = None
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """All that shapes a model. Plain values only: it is written into the checkpoint as JSON.
 
-    signs: N; points: P of a batch; parts: at least one; coordinates: 2 for x and y, 3 for z too; width, part_width: of
-    a frame's and a part's vector; heads, part_heads: of attention; kernel: frames (odd, at half rate) that a local
-    block sees; expansion: hidden width / width; local_blocks at half rate, global_blocks at a quarter; head_width: of
-    the layer before the logits; dropout, drop_path (the last block's, rising from 0), head_dropout: training's shares.
+    signs: N; points: P of a batch; parts: at least one; twins: places in `parts` of a left and a right hand that are
+    each other's mirror image point for point, so that one table of weights reads both, or None; coordinates: 2 for x
+    and y, 3 for z too; width, part_width: of a frame's and a part's vector; heads, part_heads: of attention; kernel:
+    frames (odd, at half rate) that a local block sees; expansion: hidden width / width; local_blocks at half rate,
+    global_blocks at a quarter; head_width: of the layer before the logits; dropout, drop_path (the last block's, rising
+    from 0), head_dropout: training's shares.
     """
 
     signs: int
     points: int
     parts: tuple[PartShape, ...]
+    twins: tuple[int, int] | None = None
     coordinates: int = 3
     width: int = 192
     part_width: int = 96
@@ -70,7 +73,6 @@ class ModelConfig:
     local_blocks: int = 3
     global_blocks: int = 2
     head_width: int = 384
-    shared_hands: bool = True
     dropout: float = 0.1
     drop_path: float = 0.2
     head_dropout: float = 0.4
@@ -80,9 +82,10 @@ class ModelConfig:
         """A model for the clips of a `slr_lib.skeleton.Skeleton`; `values` override the defaults above."""
         parts = tuple(
             PartShape(part.name, part.kind, tuple(part.points),
-                      tuple((a, b) for a, b in skeleton.edges if a in part.points and b in part.points), part.side)
+                      tuple((a, b) for a, b in skeleton.edges if a in part.points and b in part.points))
             for part in skeleton.parts
         )
+        values = {"twins": _twins(skeleton, parts), **values}
         return cls(signs=signs, points=len(skeleton.points), parts=parts, **values)
 
     def as_plain(self) -> dict:
@@ -97,16 +100,28 @@ class ModelConfig:
             KeyError, TypeError: a key is unknown or missing.
         """
         parts = tuple(
-            PartShape(p["name"], p["kind"], tuple(p["points"]), tuple((int(a), int(b)) for a, b in p["edges"]),
-                      p["side"])
+            PartShape(p["name"], p["kind"], tuple(p["points"]), tuple((int(a), int(b)) for a, b in p["edges"]))
             for p in plain["parts"]
         )
-        return cls(**{**plain, "parts": parts})
+        twins = plain["twins"] and tuple(plain["twins"])
+        return cls(**{**plain, "parts": parts, "twins": twins})
 
     def same_body(self, other: ModelConfig) -> bool:
         """Whether the two differ in nothing but the number of signs and the shares of dropout."""
         free = ("signs", "dropout", "drop_path", "head_dropout")
         return all(getattr(self, f.name) == getattr(other, f.name) for f in fields(self) if f.name not in free)
+
+
+def _twins(skeleton, parts: tuple[PartShape, ...]) -> tuple[int, int] | None:
+    """Where the left and the right hand are among the parts, if their points and bones mirror one another in order."""
+    hands = {part.side: number for number, part in enumerate(skeleton.parts) if part.kind == "hand"}
+    if not {"left", "right"} <= set(hands):
+        return None
+    left, right = parts[hands["left"]], parts[hands["right"]]
+    mirror = skeleton.mirror
+    alike = (right.points == tuple(mirror[point] for point in left.points)
+             and right.edges == tuple((mirror[a], mirror[b]) for a, b in left.edges))
+    return (hands["left"], hands["right"]) if alike else None
 
 
 class Outputs(NamedTuple):
@@ -126,18 +141,7 @@ class Recognition(nn.Module):
         edges = [edge for part in c.parts for edge in part.edges]
         self.features = PartFeatures([part.points for part in c.parts], [part.kind == "hand" for part in c.parts],
                                      edges, c.coordinates)
-        self.embeddings = nn.ModuleList(nn.Linear(2 * c.coordinates * rows, c.part_width)
-                                        for rows in self.features.rows)
-        hands = {p.side: i for i, p in enumerate(c.parts) if p.kind == "hand"}
-        self.twins = None
-        if c.shared_hands and {"left", "right"} <= set(hands):
-            left, right = hands["left"], hands["right"]
-            if self.features.rows[left] == self.features.rows[right]:
-                self.twins = left, right
-                self.embeddings[left] = nn.Identity()
-                flip = torch.ones(self.features.rows[left], c.coordinates, 2)
-                flip[:-1, 0] = -1
-                self.register_buffer("flip", flip.flatten(), persistent=False)
+        self.embedding = PartEmbedding(self.features.rows, c.coordinates, c.part_width, c.twins)
         self.part_norm = nn.LayerNorm(c.part_width)
         self.part_places = nn.Parameter(torch.randn(k, c.part_width) * 0.02)
         self.missing = nn.Parameter(torch.randn(k, c.part_width) * 0.02)
@@ -167,15 +171,7 @@ class Recognition(nn.Module):
         with torch.autocast(points.device.type, enabled=False):  # differences of near numbers
             rows, present = self.features(points, mask, times)
         present = present.unflatten(2, (-1, 2)).any(3).transpose(1, 2)  # B, T / 2, K
-        rows = [values.unflatten(2, (-1, 2)).transpose(1, 2).flatten(2) for values in rows]  # B, T / 2, features x 2
-        if self.twins is not None:
-            left, right = self.twins
-            hand = self.embeddings[right]
-            tokens = [embedding(values) if i != left else functional.linear(values, hand.weight * self.flip, hand.bias)
-                      for i, (embedding, values) in enumerate(zip(self.embeddings, rows, strict=True))]
-        else:
-            tokens = [embedding(values) for embedding, values in zip(self.embeddings, rows, strict=True)]
-        tokens = self.part_norm(torch.stack(tokens, 2))  # B, T / 2, K, D'
+        tokens = self.part_norm(self.embedding(rows))  # B, T / 2, K, D'
         tokens = torch.where(present.unsqueeze(-1), tokens, self.missing) + self.part_places
         return self.join(self.mixer(tokens).flatten(2))
 
