@@ -22,7 +22,7 @@ DVC = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
 ORDER = [
     ["errors", "versions"],
     ["data_sets", "skeleton", "mp4_boxes", "video", "download", "baselines", "geometry", "loops", "slots",
-     "recordings"],
+     "recordings", "processes"],
     ["gislr", "pose_files", "slovo_hands"],
     ["index"],
     ["signs"],
@@ -32,15 +32,15 @@ ORDER = [
     ["extraction", "exchange", "landmark_export", "corpus", "clips"],
     ["packed_clips"],
     ["parts", "augment"],
-    ["batches", "layers", "losses", "metrics"],
+    ["batches", "layers", "losses", "metrics", "mixup"],
     ["tasks", "model"],
-    ["checkpoint", "fitting"],
-    ["engines"],
+    ["checkpoint", "fitting", "joint_clips"],
+    ["engines", "masked_modelling"],
     ["training", "recogniser", "onnx_export"],
     ["evaluation"],
     ["charts", "contact_sheet", "comparison", "result_charts"],
     ["report"],
-    ["notebook", "pipeline"],
+    ["notebook", "pipeline", "pretraining"],
 ]
 
 

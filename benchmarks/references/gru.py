@@ -33,10 +33,10 @@ class Gru(nn.Module):
 
     def outputs(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> Outputs:
         """Logits [B, N] of points [B, T, P, 3], mask [B, T, P], frames [B, T], times [B, T] in seconds."""
-        seen = mask.to(points.dtype)
-        place = points * seen[..., None]
-        motion, _ = differences(place, mask, times)
-        x = self.stem(torch.cat([place.flatten(2), motion.flatten(2), seen], -1))
+        seen = mask.to(points.dtype).transpose(1, 2)
+        place = points.permute(0, 2, 3, 1) * seen.unsqueeze(2)  # B, P, C, T
+        motion, _ = differences(place, seen, times)
+        x = self.stem(torch.cat([place.flatten(1, 2), motion.flatten(1, 2), seen], 1).transpose(1, 2))
         # packed, so that neither direction sees padding
         packed = pack_padded_sequence(x, frames.sum(1).cpu(), batch_first=True, enforce_sorted=False)
         x, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=x.shape[1])
