@@ -46,7 +46,7 @@ from slr_lib.skeleton import Skeleton
 
 # modules that decide about the outcome of a training: their source is part of the fingerprint
 _CODE = (
-    "augment", "batches", "clips", "fitting", "geometry", "layers", "losses", "metrics", "mixup", "model",
+    "augment", "batches", "clips", "fitting", "geometry", "layers", "loops", "losses", "metrics", "mixup", "model",
     "packed_clips", "processes", "skeleton", "slots", "tasks", "training",
 )
 STATE = "state.ckpt"
