@@ -43,7 +43,7 @@ def run(folder: Path, clips=None, settings=SETTINGS, name="base", **arguments):
 
 
 def test_training_learns_and_writes_what_it_says(tmp_path):
-    trained = run(tmp_path, settings=replace(SETTINGS, epochs=12, label_smoothing=0.0))
+    trained = run(tmp_path, settings=replace(SETTINGS, epochs=20, label_smoothing=0.0))
     assert trained.curves["train_loss"].iloc[-1] < 0.5 * trained.curves["train_loss"].iloc[0]
     assert trained.metrics["val_mean_accuracy"] == trained.curves["val_mean_accuracy"].max() > 80
     assert trained.metrics["picked_by"] == "validation"
