@@ -16,6 +16,17 @@ def shared():
 
 
 @pytest.fixture
+def one_thread():
+    """Torch on one thread: models as small as the tests' are slower on two."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def project(tmp_path, monkeypatch):
     """An empty copy of the project: the real code, notebooks and settings, data/ and reports/ of its own."""
     # copies, not links: paths in a data set start where notebooks/ really lies

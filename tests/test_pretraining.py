@@ -41,14 +41,7 @@ from slr_lib.training import train
 
 SETTINGS = TrainSettings(epochs=3, batch_size=8, learning_rate=2e-3, precision="32")
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Models this small are slower on two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

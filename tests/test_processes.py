@@ -84,14 +84,7 @@ class _Watched:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield batch
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Models this small are slower on two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def run(folder, clips, settings=SETTINGS, progress=False):

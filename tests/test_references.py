@@ -26,14 +26,7 @@ SKELETONS = {
     "thirteen": MadeUpClips.skeleton,
 }
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As fast at these sizes, and the machine is not ours alone."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def model_of(name: str, skeleton: str = "thirteen", signs: int = 7):

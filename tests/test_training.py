@@ -22,15 +22,7 @@ from slr_lib.fitting import CURVES, Fitting, TrainSettings, learning_rate_share,
 from slr_lib.model import build
 from slr_lib.training import train
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Models this small are slower on two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SETTINGS = TrainSettings(epochs=4, learning_rate=3e-3, warmup_share=0.25, dropout=0.1, ema=True, ema_decay=0.9)
 
