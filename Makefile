@@ -29,7 +29,7 @@ export: env  ## the newest checkpoint, or CHECKPOINT=file, as one ONNX file besi
 	$(BIN)/python -m slr_lib.onnx_export $(CHECKPOINT)
 
 test: env  ## all tests
-	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -n 2 --dist loadfile
+	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: env  ## the tests of the inner loop: all but the slow ones
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -n 2 --dist loadfile -m "not slow"
