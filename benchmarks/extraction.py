@@ -119,12 +119,12 @@ def measure_parts(paths: list[str]) -> dict:
     return {"frames": frames, "clips": len(paths), **spent}
 
 
-def parts_on_all_cores(paths: list[Path], cores: int) -> list[dict]:
-    """`measure_parts` in a process a core at once, each with its share of the clips."""
-    command = [sys.executable, __file__, "--parts"]
-    shares = [paths[core::cores] or paths[:1] for core in range(cores)]
-    running = [subprocess.Popen([*command, *map(str, share)], stdout=subprocess.PIPE, text=True, env=environment())
-               for share in shares]
+def parts_on_all_cores(paths: list[Path], cores: list[int]) -> list[dict]:
+    """`measure_parts` in a process a core at once, each bound to its own as extraction's are, with its share of clips."""
+    shares = [paths[number::len(cores)] or paths[:1] for number in range(len(cores))]
+    running = [subprocess.Popen([sys.executable, __file__, "--core", str(core), "--parts", *map(str, share)],
+                                stdout=subprocess.PIPE, text=True, env=environment())
+               for core, share in zip(cores, shares)]
     outputs = [process.communicate()[0] for process in running]
     if any(process.returncode for process in running):
         raise SystemExit("a process that measures the parts failed; its message stands above")
@@ -204,16 +204,16 @@ def run_ours(paths: list[Path], repeats: int, folder: Path, cores: int) -> dict:
     }
 
 
-def measure_size(size: str, seconds: float, folder: Path, cores: int) -> dict:
+def measure_size(size: str, seconds: float, folder: Path, cores: list[int]) -> dict:
     """All figures of one picture size, with about `seconds` of extraction by Dask."""
     paths, clips = gather_clips(size, folder / "clips")
     print(f"{size}: {clips}; the parts alone ...", flush=True)
     parts = parts_on_all_cores(paths, cores)
     frames = sum(part["frames"] for part in parts)
     a_frame = sum(part["decode"] + part["holistic"] for part in parts) / frames
-    repeats = max(1, round(seconds * cores / a_frame / frames))
+    repeats = max(1, round(seconds * len(cores) / a_frame / frames))
     print(f"{size}: {repeats} times {frames} frames by Dask ...", flush=True)
-    ours = run_ours(paths, repeats, folder / "run", cores)
+    ours = run_ours(paths, repeats, folder / "run", len(cores))
     print(f"{size}: the parts alone, once more ...", flush=True)
     parts += parts_on_all_cores(paths, cores)
 
@@ -228,9 +228,9 @@ def measure_size(size: str, seconds: float, folder: Path, cores: int) -> dict:
     return {
         "clips": clips, "frames": frames, "seconds": round(ours["clock"], 1),
         "bare_fps": round(bare, 2),
-        "limit_fps": round(cores / limit_cpu, 2),
+        "limit_fps": round(len(cores) / limit_cpu, 2),
         "ours_fps": round(frames / ours["clock"], 2),
-        "fraction_of_limit": round(frames / ours["clock"] * limit_cpu / cores, 4),
+        "fraction_of_limit": round(frames / ours["clock"] * limit_cpu / len(cores), 4),
         "cpu_fraction": round(frames * limit_cpu / ours["cpu"], 4),
         "decode_cpu_ms": round(1e3 * mean("decode"), 3),
         "of_it_colour_conversion_ms": round(1e3 * mean("convert"), 3),
@@ -239,7 +239,7 @@ def measure_size(size: str, seconds: float, folder: Path, cores: int) -> dict:
         "of_it_copy_of_the_picture_ms": round(1e3 * mean("copy"), 3),
         "of_it_making_the_instance_ms_a_clip": round(1e3 * sum(one["instance"] for one in parts)
                                                      / sum(one["clips"] for one in parts), 1),
-        "core_seconds": {"all": round(cores * ours["clock"], 2), **spent},
+        "core_seconds": {"all": round(len(cores) * ours["clock"], 2), **spent},
     }
 
 
@@ -251,27 +251,29 @@ def environment() -> dict[str, str]:
 def main(arguments: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=150,
+    parser.add_argument("--seconds", type=float, default=300,
                         help="of extraction by Dask, for each size (default: %(default)s)")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="(default: all)")
-    parser.add_argument("--parts", nargs="+", help=argparse.SUPPRESS)  # these two: how the benchmark calls itself
+    parser.add_argument("--parts", nargs="+", help=argparse.SUPPRESS)  # these three: how the benchmark calls itself
+    parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--run", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.parts:
+        os.sched_setaffinity(0, {options.core})
         print(json.dumps(measure_parts(options.parts)))
         return 0
     if options.run:
         extract_folder(*options.run)
         return 0
-    cores = len(os.sched_getaffinity(0))
+    cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="bench-extraction-") as folder:
         sizes = {size: measure_size(size, options.seconds, Path(folder) / size, cores) for size in options.sizes}
     for size, figures in sizes.items():
-        print(f"\n{size}: where {cores} cores' seconds went")
+        print(f"\n{size}: where {len(cores)} cores' seconds went")
         for part, value in figures["core_seconds"].items():
             print(f"  {part.replace('_', ' '):28}{value:10.2f}")
     headline = {name: sizes[options.sizes[0]][name] for name in HEADLINE}
-    print(json.dumps({"benchmark": "extraction", "headline_size": options.sizes[0], "cores": cores, **headline,
+    print(json.dumps({"benchmark": "extraction", "headline_size": options.sizes[0], "cores": len(cores), **headline,
                       "sizes": sizes}))
     return 0
 

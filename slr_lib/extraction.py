@@ -36,8 +36,10 @@ ENOUGH = 0.8  # share of the promised frames below which a file that breaks off 
 BYTES_A_FRAME = 16_000  # of Slovo's videos: what a clip is taken to cost where its table names no number of frames
 IN_FLIGHT = 2000  # tasks that the scheduler holds at once: enough for as many cores, flat for a million clips
 PATIENCE = 30  # seconds to wait for a cluster's scheduler, and for its first worker
-# Dask's housekeeping, made seldom: its timers and its profiler take 3 % of two cores by default, 0.6 % like this
+# Dask's housekeeping, made seldom: its timers and its profiler take 3 % of two cores by default, 0.3 % like this and
+# without heartbeats (`_settle`), which the worker-ttl waits for
 SELDOM = {
+    "distributed.scheduler.worker-ttl": None,
     "distributed.worker.profile.enabled": False,
     "distributed.worker.memory.monitor-interval": "10s",
     "distributed.admin.tick.interval": "1s",
@@ -292,7 +294,20 @@ def _cluster(scheduler: str | None, workers: int | None, tasks: int) -> Iterator
         cluster = LocalCluster(n_workers=min(workers or CPU_COUNT, tasks), threads_per_worker=1, processes=True,
                                memory_limit=None, dashboard_address=None, silence_logs=logging.CRITICAL)
     with cluster, Client(cluster, set_as_default=False) as client:
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        client.run(_settle, cores if len(cores) == len(cluster.workers) else [])
         yield client
+
+
+def _settle(cores: list[int], dask_worker) -> None:
+    """Spare this worker, one of this machine's, its heartbeats; bind it to the core of its number, if there are cores.
+
+    Workers left to the kernel wander, and at times share a core while another is idle; and MediaPipe makes a thread a
+    core in each of them. A worker that Dask starts anew for one that died is not settled.
+    """
+    dask_worker.periodic_callbacks["heartbeat"].stop()  # a lost process of this machine is known by its connection
+    if cores:
+        os.sched_setaffinity(0, {cores[dask_worker.name]})
 
 
 def _outcomes(client, tasks: list[_Task], store: LandmarkStore, settings: HolisticSettings,

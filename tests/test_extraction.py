@@ -227,6 +227,19 @@ def test_a_clip_that_crashes_its_worker_is_rejected_alone(index, store, tmp_path
     assert store.clips() == ["clip/0", "clip/2"]
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to a core")
+def test_a_worker_for_every_core_stays_on_its_own_and_fewer_workers_on_none():
+    def of_workers(count: int | None) -> list[set[int]]:
+        with extraction._cluster(None, count, len(cores)) as client:
+            return [client.submit(os.sched_getaffinity, 0, workers=[worker], pure=False).result()
+                    for worker in client.scheduler_info(n_workers=-1)["workers"]]
+
+    cores = sorted(os.sched_getaffinity(0))
+    assert sorted(map(sorted, of_workers(None))) == [[core] for core in cores]
+    if len(cores) > 1:
+        assert of_workers(len(cores) - 1) == [set(cores)] * (len(cores) - 1)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
 def test_a_killed_run_resumes(index, store, tmp_path, scheduler):
     index.to_csv(tmp_path / "index.csv", index=False)
