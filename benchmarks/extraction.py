@@ -1,7 +1,7 @@
 """How near extraction comes to the machine's limit: decoding and Holistic each alone, then a folder of clips by Dask.
 
-In one run, for each picture size and with a process a core throughout: CPU seconds a frame of decoding to RGB and of
-Holistic with a fresh instance a clip, each measured alone, half of them before and half after the folder is extracted;
+In one run, for each picture size, with a process for every core and bound to it throughout: CPU seconds a frame of
+decoding to RGB and of Holistic with a fresh instance a clip, each measured alone, half of them before and half after;
 `limit_fps` = cores / (the sum of the two); `ours_fps` = frames of the folder over the seconds from the start of the
 process that extracts it to its end; `fraction_of_limit` = ours_fps / limit_fps. `bare_fps` is Holistic on frames in
 memory. `cpu_fraction` compares CPU seconds instead of times, and so says something on a busy machine too. Holistic is
@@ -120,7 +120,7 @@ def measure_parts(paths: list[str]) -> dict:
 
 
 def parts_on_all_cores(paths: list[Path], cores: list[int]) -> list[dict]:
-    """`measure_parts` in a process a core at once, each bound to its own as extraction's are, with its share of clips."""
+    """`measure_parts` in a process a core at once, bound to it, each with its share of the clips."""
     shares = [paths[number::len(cores)] or paths[:1] for number in range(len(cores))]
     running = [subprocess.Popen([sys.executable, __file__, "--core", str(core), "--parts", *map(str, share)],
                                 stdout=subprocess.PIPE, text=True, env=environment())

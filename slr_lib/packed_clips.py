@@ -202,10 +202,6 @@ class Statistics:
         """The inverse of `as_plain`."""
         return cls(np.array(plain["mean"], np.float32), np.array(plain["std"], np.float32))
 
-    def normalise(self, points: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """Points [..., P, 3] of a clip -> (points - mean) / std, zero where the mask [..., P] is False."""
-        return np.where(mask[..., None], (points - self.mean) / self.std, np.float32(0))
-
 
 def statistics(packed: PackedClips, rows, skeleton: Skeleton) -> Statistics:
     """Statistics of the points seen in some clips: the training part's, nothing of validation or test.

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from slr_lib.batches import Batch, collate, collate_landmarks
+from slr_lib.batches import Batch, collate_landmarks
 from slr_lib.checkpoint import Checkpoint, load_checkpoint
-from slr_lib.clips import Clip, ClipSettings
+from slr_lib.clips import ClipSettings
 from slr_lib.data_sets import find_project
 from slr_lib.engines import OnnxEngine, TorchEngine, export_of
 from slr_lib.errors import InputError
@@ -71,11 +71,8 @@ class Recogniser:
             return cls(engine.checkpoint, path, engine)
         return cls(load_checkpoint(path), path, export_of(path))
 
-    def probabilities(self, clips: Sequence[Clip]) -> np.ndarray:
-        """Float32 [B, N], rows that sum to 1, of prepared clips."""
-        return self._probabilities(collate(clips, self.statistics, self.max_frames))
-
-    def _probabilities(self, batch: Batch) -> np.ndarray:
+    def probabilities(self, batch: Batch) -> np.ndarray:
+        """Float32 [B, N], rows that sum to 1."""
         return torch.from_numpy(self.engine.logits(batch)).softmax(-1).numpy()
 
     def recognise_landmarks(self, landmarks: ClipLandmarks, k: int = 5, name: str = "the clip") -> list[Guess]:
@@ -90,7 +87,7 @@ class Recogniser:
         batch, reasons = collate_landmarks([landmarks], self.skeleton, self.settings, self.statistics, self.max_frames)
         if reasons:
             raise InputError(f"{name}: {reasons[0]}; show the signer's hands in the picture for the whole sign.")
-        shares = self._probabilities(batch)[0]
+        shares = self.probabilities(batch)[0]
         best = np.argsort(-shares, kind="stable")[:k]
         return [Guess(self.glosses[place], float(shares[place])) for place in best]
 

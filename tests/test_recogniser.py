@@ -55,7 +55,8 @@ def test_guesses_are_the_models(tmp_path, skeleton):
     best = shares.topk(3)
     assert [guess.gloss for guess in guesses] == [GLOSSES[i] for i in best.indices]
     assert [guess.share for guess in guesses] == pytest.approx(best.values.tolist(), abs=1e-6)
-    together = loaded.probabilities([clip, prepare_clip(landmarks(skeleton, 33, 1), skeleton, loaded.settings)])
+    other = prepare_clip(landmarks(skeleton, 33, 1), skeleton, loaded.settings)
+    together = loaded.probabilities(collate([clip, other], loaded.statistics, 64))
     assert together[0] == pytest.approx(shares.numpy(), abs=1e-5)
 
 
