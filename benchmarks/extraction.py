@@ -80,7 +80,8 @@ def draw_clips(folder: Path, width: int, height: int) -> list[Path]:
 
 def measure_parts(paths: list[str]) -> dict:
     """CPU and clock seconds of this process for every part, each alone; runs in a process of its own."""
-    from slr_lib import extraction, landmarks, video
+    from slr_lib import landmarks, video
+    from slr_lib.memory import keep_memory
 
     spent = dict.fromkeys(("decode", "convert", "copy", "instance", "holistic", "holistic_clock", "searching"), 0.0)
     frames = 0
@@ -98,7 +99,7 @@ def measure_parts(paths: list[str]) -> dict:
             for _ in pictures:
                 pass
 
-    extraction.keep_memory()
+    keep_memory()
     settings = landmarks.HolisticSettings(**BARE)
     for path in paths[:1] + paths:  # the first one twice: the first round imports and warms up
         if path is paths[0]:

@@ -43,6 +43,7 @@ from slr_lib.demo import demo_signs, make_signer, synthetic_landmarks
 from slr_lib.fitting import TrainSettings, parameter_groups
 from slr_lib.landmark_store import ClipLandmarks
 from slr_lib.losses import recognition_loss
+from slr_lib.memory import keep_memory
 from slr_lib.model import ModelConfig, Recognition, build, count_parameters
 from slr_lib.onnx_export import export_onnx
 from slr_lib.packed_clips import Statistics
@@ -127,6 +128,7 @@ def first_clips(batch: Batch, count: int) -> Batch:
 def measure(effort: Effort) -> dict:
     """All figures; the report."""
     torch.set_num_threads(THREADS)
+    keep_memory()  # as slr_lib.training does; for the predecessor too
     skeleton, _ = HOLISTIC.select()
     unit = Statistics(np.zeros((len(skeleton.points), 3), np.float32), np.ones((len(skeleton.points), 3), np.float32))
     settings, _ = recipe_of(OURS)

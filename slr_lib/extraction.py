@@ -7,7 +7,6 @@ computed; on a cluster the videos and the store must therefore lie in folders th
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import hashlib
 import logging
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from slr_lib.errors import InputError
 from slr_lib.landmark_store import ClipLandmarks, LandmarkStore, StoreError, require_space
 from slr_lib.landmarks import POINTS, HolisticSettings, detected, extract_landmarks, fingerprint
+from slr_lib.memory import keep_memory
 from slr_lib.video import read_video
 
 if TYPE_CHECKING:
@@ -189,19 +189,6 @@ def extract_clip(task: _Task, store: LandmarkStore, settings: HolisticSettings, 
         "extractor": extractor,
     }
     store.write(task.clip, ClipLandmarks(points, np.array(times), info))
-
-
-@functools.cache
-def keep_memory() -> None:
-    """Let this process keep freed memory for the next picture, where its C library is glibc; others are left alone.
-
-    Dask starts workers with MALLOC_TRIM_THRESHOLD_=65536: every picture's memory would go back to the kernel, to be
-    cleared and mapped anew for the next: 10 ms of CPU time a frame at 720x1280, 16 ms at full HD.
-    """
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD: bytes free at the heap's end before any are given back
-        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: bytes from which a block is mapped apart; more is refused
 
 
 _own_fingerprint = functools.cache(fingerprint)  # a worker's code stays what it was when it was loaded

@@ -3,7 +3,8 @@
 Shapes: B batch, T frames, P points, K parts, C coordinates (3), E bones. Time comes last here: masks and sums over
 points and coordinates then run along whole rows in memory, and choosing points copies whole blocks (0.4 of the time
 with ONNX Runtime, 0.7 with torch, of coordinates last). Everything is zero where a point was not seen, and depends on
-a frame and its two neighbours only, so padding changes nothing.
+a frame and its two neighbours only, so padding changes nothing. No gradient flows back into landmarks: what is made
+here is changed in place.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def differences(points: Tensor, seen: Tensor, times: Tensor) -> tuple[Tensor, Te
     """
     both = seen[..., 1:] * seen[..., :-1]
     pace = MOTION_UNIT / (times[:, 1:] - times[:, :-1]).clamp_min(MOTION_UNIT / 100)[:, None, None]
-    change = ((points[..., 1:] - points[..., :-1]) * pace).clamp(-MOTION_LIMIT, MOTION_LIMIT) * both.unsqueeze(2)
+    change = (points[..., 1:] - points[..., :-1]).mul_(pace).clamp_(-MOTION_LIMIT, MOTION_LIMIT).mul_(both.unsqueeze(2))
     return functional.pad(change, (1, 0)), functional.pad(both, (1, 0))
 
 
@@ -37,7 +38,7 @@ def directions(points: Tensor, seen: Tensor, starts: Tensor, ends: Tensor) -> Te
     layer above is linear in the coordinates already.)"""
     bone = points.index_select(1, ends) - points.index_select(1, starts)
     both = seen.index_select(1, ends) * seen.index_select(1, starts)
-    return bone * (both / bone.square().sum(2).sqrt().clamp_min(SMALL)).unsqueeze(2)
+    return bone.mul_((both / bone.square().sum(2).sqrt().clamp_min(SMALL)).unsqueeze(2))
 
 
 class RelativePlaces(nn.Module):
@@ -69,9 +70,9 @@ class RelativePlaces(nn.Module):
         mean = (self.member @ points.flatten(2)).unflatten(2, points.shape[2:]) * share.unsqueeze(2)
         has_root = (seen.index_select(1, self.root) * self.rooted).unsqueeze(2)
         centre = mean + (points.index_select(1, self.root) - mean) * has_root  # B, K, C, T
-        offset = (points - centre.index_select(1, self.part)) * seen.unsqueeze(2)
+        offset = (points - centre.index_select(1, self.part)).mul_(seen.unsqueeze(2))
         size = ((self.member @ offset.square().sum(2)) * share).sqrt().clamp_min(SMALL)
-        return offset * size.reciprocal().index_select(1, self.part).unsqueeze(2), number
+        return offset.mul_(size.reciprocal().index_select(1, self.part).unsqueeze(2)), number
 
 
 class PartFeatures(nn.Module):
@@ -110,7 +111,7 @@ class PartFeatures(nn.Module):
         """
         place = points[..., : self.coordinates].permute(0, 2, 3, 1).index_select(1, self.order)
         seen = mask.transpose(1, 2).to(points.dtype).index_select(1, self.order)
-        place = place * seen.unsqueeze(2)
+        place.mul_(seen.unsqueeze(2))
         speed, moving = differences(place, seen, times)
         change, _ = differences(speed, moving, times)
         relative, number = self.relative(place, seen)

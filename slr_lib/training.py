@@ -40,6 +40,7 @@ from tqdm import tqdm
 from slr_lib.checkpoint import Checkpoint, carry_weights, load_checkpoint, save_checkpoint
 from slr_lib.errors import InputError
 from slr_lib.fitting import CURVES, Fitting, ProgressBar, TrainSettings
+from slr_lib.memory import keep_memory
 from slr_lib.model import ModelConfig, build, count_parameters
 from slr_lib.processes import ddp_trainer_arguments, process_count, run_processes
 from slr_lib.skeleton import Skeleton
@@ -192,6 +193,7 @@ def fit(
 def _fit(make: Callable[..., Fitting], model: nn.Module, clips: Clips, settings: TrainSettings, earlier: dict | None,
          callbacks: list, **share: int) -> Fitting:
     """Train in this process, or in this one of several: its `rank` of `ranks`."""
+    keep_memory()
     validation = clips.val_batches(**share)
     fitting = make(model, settings, steps=len(clips.train_batches(0, **share)), state=earlier)
     placed = {"accelerator": "auto", "devices": 1}
