@@ -7,7 +7,7 @@
 The sets named by --dataset are trained on, all clips of their training parts (fold 0) but those that are, or repeat,
 a validation or test clip of any set named (slr_lib.joint_clips); points are those of the first set named by --for. The
 number of epochs is fixed, and validation picks nothing. Settings are the section `train` of params.yaml. A killed run
-goes on from its last epoch. The sets' clips must be prepared:
+goes on from its last epoch, a finished one is found and left. The sets' clips must be prepared:
 `python -m slr_lib.pipeline --dataset NAME -- repro prepare_clips`.
 
 The file is a checkpoint like any other: a recogniser of the first set's signs (of none after masked modelling), to go
@@ -42,7 +42,7 @@ from slr_lib.masked_modelling import MaskedFitting, MaskedModel
 from slr_lib.model import ModelConfig, Outputs, build
 from slr_lib.notebook import read_params
 from slr_lib.splits import folds
-from slr_lib.training import Trained, fit
+from slr_lib.training import Trained, fingerprint, fit
 
 SIGNS, MASKED = "signs", "masked"
 Objective = Literal["signs", "masked"]
@@ -81,8 +81,10 @@ def pretrain(
     objective: Objective = SIGNS,
     curves: str | os.PathLike | None = None,
     progress: bool = True,
-) -> tuple[Trained, JointClips]:
+) -> tuple[Trained | None, JointClips]:
     """Pretrain, and write the checkpoint and the curves; resumable as slr_lib.training.fit is.
+
+    The outcome is None where the file is there already, written by this very training: the same clips, settings, code.
 
     Args:
         sets, targets: as of JointClips. output: file to write. augmented: of the clips; masked modelling hides points
@@ -104,6 +106,10 @@ def pretrain(
         model, fitting = MaskedModel(config, settings.seed), MaskedFitting
     else:
         model, fitting = build(config, settings.seed), functools.partial(JointFitting, ranges=clips.ranges)
+    described = [config.as_plain(), objective, clips.held_out, _code()]
+    mark = fingerprint(clips, settings, described)
+    if _is_of(output, mark):
+        return None, clips
 
     def save(trained: Trained) -> None:
         weights = _of_body(trained.weights) if masked else trained.weights
@@ -111,14 +117,21 @@ def pretrain(
             weights=weights, config=config, glosses=clips.glosses, skeleton=clips.source_skeleton,
             statistics=clips.statistics, clips=clips.settings, data_set=clips.data_set, epoch=trained.metrics["epoch"],
             metrics=trained.metrics, training={
-                "settings": asdict(settings), "objective": objective, "held_out": clips.held_out,
+                "settings": asdict(settings), "objective": objective, "fingerprint": mark, "held_out": clips.held_out,
                 "sets": dict(zip((one.data_set.name for one in sets), clips.counts, strict=True)),
             },
         )
         save_checkpoint(output, _first_head(whole, clips.ranges[0][1]))
 
-    described = [config.as_plain(), objective, clips.held_out, _code()]
     return fit(model, clips, settings, output, described, save, curves, progress, fitting=fitting), clips
+
+
+def _is_of(path: str | os.PathLike, mark: str) -> bool:
+    """Whether a file is a checkpoint of the training with this fingerprint."""
+    try:
+        return load_checkpoint(path).training.get("fingerprint") == mark
+    except InputError:
+        return False
 
 
 def _of_body(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -189,6 +202,8 @@ def run(options: argparse.Namespace) -> str:
     trained, clips = pretrain(sets, targets, options.output, settings, augmented, options.objective, curves)
     told = ", ".join(f"{one.data_set.name} {count} clips ({clips.left_out[one.data_set.name]} left out)"
                      for one, count in zip(sets, clips.counts, strict=True))
+    if trained is None:
+        return f"{options.output}: there already, of these clips, settings and code; {told}"
     return (f"{options.output}: {told}; {settings.epochs} epochs, last loss {trained.curves['train_loss'].iloc[-1]:.3f}"
             f", {trained.seconds:.0f} s, {trained.clips_per_second:.0f} clips/s on {torch.get_num_threads()} threads")
 

@@ -278,6 +278,13 @@ def test_the_command_says_what_it_did(two, project, capsys):
     assert "large 18 clips (0 left out), small 9 clips (0 left out); 1 epochs" in said
     assert load_checkpoint("data/a/b.safetensors").glosses == JointClips(two[:1]).glosses
     assert len(pd.read_csv(project / "reports" / "pretrained" / "b.tsv", sep="\t")) == 1
+    file = project / "data" / "a" / "b.safetensors"
+    written = file.stat().st_mtime_ns
+    assert pretraining.main(arguments) == 0
+    assert "b.safetensors: there already" in capsys.readouterr().out
+    assert file.stat().st_mtime_ns == written
+    assert pretraining.main([*arguments, "--seed", "1"]) == 0
+    assert "large 18 clips (0 left out), small 9 clips (0 left out); 1 epochs" in capsys.readouterr().out
     assert pretraining.main([*arguments, "--dataset", "large"]) == 1
     assert "large is named twice" in capsys.readouterr().err
 
