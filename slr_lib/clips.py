@@ -25,6 +25,7 @@ FARTHEST = 50.0  # units; whatever lies further from the body is a fault of dete
 _SHOULDERS_PER_HAND = 7.0  # shoulders' distance / root-mean-square radius of an open hand (about 38 cm / 5.5 cm)
 _OPEN_HAND = 0.8  # quantile over frames of a hand's radius: hands look smaller than they are when they point at you
 _SMALLEST_UNIT = 1e-4
+_PICTURE_UNIT = 0.3  # of the picture's height: about the shoulders' distance of somebody shown down to the hips
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def prepare_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSet
     loops.gather(landmarks.points, choice.indices, choice.of_hand, np.float32(_ABSURD), points, mask, shows)
     if skeleton.slots_by_detection:
         _sort_hands(points, mask, times, choice.skeleton)
-    _stretch(points, landmarks.info, skeleton, settings)
+    aspect = _stretch(points, landmarks.info, skeleton, settings)
     kept, count = _kept(shows, settings)
     if not count:
         return f"no point in any of its {len(kept)} frames"
@@ -87,7 +88,7 @@ def prepare_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSet
         return f"only {count} of its {len(kept)} frames can be used, {settings.minimum_frames} are needed"
     if count < len(kept):
         points, mask, times = points[kept], mask[kept], times[kept]
-    origin, unit = _body(points, mask, choice)
+    origin, unit = _body(points, mask, choice, aspect)
     frames = evenly(np.array([count]), np.array([min(count, max_frames or count)]))[0]
     seen = np.empty((len(frames), mask.shape[1]), bool)
     placed = np.empty((*seen.shape, 3), np.float32)
@@ -127,14 +128,16 @@ def _choice(skeleton: Skeleton) -> _Choice:
     return _Choice(selected, indices, of_hand, hands, np.array(selected.origin, np.int64))
 
 
-def _stretch(points: np.ndarray, info: dict, skeleton: Skeleton, settings: ClipSettings) -> None:
-    """Make x count in heights of the picture as y does; depth that MediaPipe gives is on x's scale."""
+def _stretch(points: np.ndarray, info: dict, skeleton: Skeleton, settings: ClipSettings) -> float:
+    """Make x count in heights of the picture as y does; depth that MediaPipe gives is on x's scale. Returns the width.
+    """
     width, height = info.get("width"), info.get("height")
     aspect = width / height if width and height else settings.aspect
     if aspect != 1:
         factors = np.array([aspect, 1, aspect if skeleton.depth_by_part else 1], np.float32)
         rows = flat(points)
         np.multiply(rows, np.tile(factors, points.shape[1]), out=rows)  # a row at a time: NumPy is slow in steps of 3
+    return aspect
 
 
 def _kept(shows: np.ndarray, settings: ClipSettings) -> tuple[np.ndarray, int]:
@@ -171,8 +174,32 @@ def _sort_hands(points: np.ndarray, mask: np.ndarray, times: np.ndarray, skeleto
     mask[np.ix_(swap, here)] = mask[np.ix_(swap, there)]
 
 
-def _body(points: np.ndarray, mask: np.ndarray, choice: _Choice) -> tuple[np.ndarray, float]:
-    """Origin [3] and unit of length of a clip: medians over frames, of the body where it was seen, else of hands."""
+def _body(points: np.ndarray, mask: np.ndarray, choice: _Choice, aspect: float) -> tuple[np.ndarray, float]:
+    """Origin [3] and unit of length of a clip: medians over frames, of the body where it was seen, else of hands; the
+    picture's where the skeleton has no such points and its coordinates are the picture's.
+    """
+    skeleton, hands = choice.skeleton, choice.hands
+    if skeleton.in_picture and not len(choice.origin):
+        middle = np.array([aspect / 2, 0.5, 0], np.float32)
+    else:
+        middle = _middle(points, mask, choice)
+    if skeleton.unit:
+        axes = 2 if skeleton.depth_by_part else 3  # such depth is guessed, and too noisy for a unit
+        lengths = loops.distances(points, mask, *skeleton.unit, axes)
+        if len(lengths):
+            unit = float(_median(lengths))
+            if unit > _SMALLEST_UNIT:
+                return middle, unit
+    elif skeleton.in_picture:
+        return middle, _PICTURE_UNIT
+    radii = [radius for hand in hands if (radius := _radius(points, mask, hand)) > _SMALLEST_UNIT]
+    if radii:
+        return middle, max(radii) * _SHOULDERS_PER_HAND
+    return middle, max(_radius(points, mask, list(range(mask.shape[1]))), 1e-2)
+
+
+def _middle(points: np.ndarray, mask: np.ndarray, choice: _Choice) -> np.ndarray:
+    """Origin [3] of a clip: the median over frames of the body's where it was seen, else of the hands' middle."""
     skeleton, hands = choice.skeleton, choice.hands
     centres = loops.middles(points, mask, choice.origin) if len(choice.origin) else ()
     if not len(centres):
@@ -184,17 +211,7 @@ def _body(points: np.ndarray, mask: np.ndarray, choice: _Choice) -> tuple[np.nda
     middle = _median(centres).astype(np.float32)
     if skeleton.depth_by_part:
         middle[2] = 0
-    if skeleton.unit:
-        axes = 2 if skeleton.depth_by_part else 3  # such depth is guessed, and too noisy for a unit
-        lengths = loops.distances(points, mask, *skeleton.unit, axes)
-        if len(lengths):
-            unit = float(_median(lengths))
-            if unit > _SMALLEST_UNIT:
-                return middle, unit
-    radii = [radius for hand in hands if (radius := _radius(points, mask, hand)) > _SMALLEST_UNIT]
-    if radii:
-        return middle, max(radii) * _SHOULDERS_PER_HAND
-    return middle, max(_radius(points, mask, list(range(mask.shape[1]))), 1e-2)
+    return middle
 
 
 def _median(values: np.ndarray) -> np.ndarray:

@@ -44,6 +44,7 @@ class Skeleton:
     and None where the skeleton has no body.
     selection: the points that the recogniser uses (all of them where empty).
     depth_by_part: z of each part has a zero of its own, as MediaPipe's has (hand: its wrist; body: the hips).
+    in_picture: x and y are fractions of the picture, which then stands in where there is no origin or no unit.
 
     Raises:
         ValueError: an index out of range, a mirror that is no involution, or overlapping parts.
@@ -59,6 +60,7 @@ class Skeleton:
     unit: tuple[int, int] | None = None
     selection: tuple[int, ...] = ()
     depth_by_part: bool = False
+    in_picture: bool = False
 
     def __post_init__(self):
         count = len(self.points)
@@ -130,6 +132,7 @@ class Skeleton:
             origin=tuple(new[point] for point in self.origin) if whole else (),
             unit=(new[self.unit[0]], new[self.unit[1]]) if self.unit and set(self.unit) <= set(new) else None,
             depth_by_part=self.depth_by_part,
+            in_picture=self.in_picture,
         )
         return skeleton, np.array(chosen, dtype=np.int64)
 
@@ -203,7 +206,7 @@ def _holistic() -> Skeleton:
     selection = (*lips, *_FACE_CHOICE, *range(left, left + 21), *(pose + i for i in _POSE_CHOICE),
                  *range(right, right + 21))
     return Skeleton("holistic", points, parts, tuple(mirror), edges, origin=shoulders, unit=shoulders,
-                    selection=selection, depth_by_part=True)
+                    selection=selection, depth_by_part=True, in_picture=True)
 
 
 def _two_hands(name: str, slots_by_detection: bool) -> Skeleton:
@@ -212,7 +215,7 @@ def _two_hands(name: str, slots_by_detection: bool) -> Skeleton:
              Part("right_hand", tuple(range(21, 42)), "right", "hand"))
     edges = tuple((first + a, first + b) for first in (0, 21) for a, b in _HAND_EDGES)
     return Skeleton(name, points, parts, tuple(_mirror_by_name(points)), edges, slots_by_detection=slots_by_detection,
-                    depth_by_part=True)
+                    depth_by_part=True, in_picture=True)
 
 
 HOLISTIC = _holistic()
@@ -220,7 +223,7 @@ HANDS = _two_hands("hands", slots_by_detection=False)
 HANDS_BY_DETECTION = _two_hands("hands_by_detection", slots_by_detection=True)
 _BUILT_IN = {skeleton.name: skeleton for skeleton in (HOLISTIC, HANDS, HANDS_BY_DETECTION)}
 _YAML_KEYS = ("name", "points", "parts", "mirror", "edges", "slots_by_detection", "origin", "unit", "selection",
-              "depth_by_part")
+              "depth_by_part", "in_picture")
 
 
 def load_skeleton(name_or_path: str | Path) -> Skeleton:
@@ -228,7 +231,8 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
 
     Keys of the file: `points` (names), `parts` (name -> {points: [names], side: left|right, kind: hand|face|body}),
     and, as far as they apply, `name`, `mirror` (pairs of names; who is not listed is his own counterpart), `edges`
-    (pairs), `slots_by_detection`, `origin` (names), `unit` (two names), `selection` (names), `depth_by_part`.
+    (pairs), `slots_by_detection`, `origin` (names), `unit` (two names), `selection` (names), `depth_by_part`,
+    `in_picture`.
 
     Raises:
         InputError: the file is absent or no YAML, or a key is unknown, missing or wrong; names the file and the key.
@@ -283,7 +287,8 @@ def _read_skeleton(path: Path, content: dict) -> Skeleton:
             mirror=tuple(mirror), edges=tuple(pairs("edges")), slots_by_detection=flag("slots_by_detection"),
             origin=places("origin", content.get("origin", [])),
             unit=places("unit", content["unit"], 2) if content.get("unit") is not None else None,
-            selection=places("selection", content.get("selection", [])), depth_by_part=flag("depth_by_part"))
+            selection=places("selection", content.get("selection", [])), depth_by_part=flag("depth_by_part"),
+            in_picture=flag("in_picture"))
         skeleton.select()
     except InputError:
         raise

@@ -104,6 +104,13 @@ def test_without_shoulders_the_hands_are_origin_and_unit():
     assert abs(np.median(hands.mean(1), axis=0)).max() < 1e-3 and 0.05 < hands.std() < 1
 
 
+def test_hands_alone_count_from_the_middle_of_the_picture_in_its_height():
+    points = np.full((3, 42, 3), 0.5, np.float32)
+    points[:, :, 0], points[:, :, 1] = 0.25, 0.8
+    clip = prepare_clip(ClipLandmarks(points, np.arange(3) / 30, {"width": 300, "height": 200}), HANDS)
+    assert clip.points[0, 0] == pytest.approx([-0.25 * 1.5 / 0.3, 0.3 / 0.3, 0.5 * 1.5 / 0.3], abs=1e-5)
+
+
 def test_a_clip_in_which_nothing_was_found_is_rejected_with_the_reason():
     points = np.full_like(signer(), np.nan)
     assert prepare_clip(landmarks(points), HOLISTIC) == "no point in any of its 20 frames"

@@ -53,7 +53,7 @@ def plain_clip(landmarks: ClipLandmarks, skeleton: Skeleton, chosen: ClipSetting
     points, mask, times = points[kept], mask[kept], times[kept]
     if len(times) < chosen.minimum_frames:
         return f"only {len(times)} of its {len(kept)} frames can be used, {chosen.minimum_frames} are needed"
-    points = np.clip((points - plain_origin(points, mask, skeleton, hands))
+    points = np.clip((points - plain_origin(points, mask, skeleton, hands, aspect))
                      * np.float32(1 / plain_unit(points, mask, skeleton, hands)), -50, 50)
     points[~mask] = 0
     return Clip(points, (times - times[0]).astype(np.float32), mask)
@@ -74,8 +74,10 @@ def plain_sorting(points, mask, times, skeleton):
             values[frame, slots[0] + slots[1]] = values[frame, slots[1] + slots[0]]
 
 
-def plain_origin(points, mask, skeleton, hands):
+def plain_origin(points, mask, skeleton, hands, aspect):
     origin = list(skeleton.origin)
+    if skeleton.in_picture and not origin:
+        return np.float32([aspect / 2, 0.5, 0])
     seen = mask[:, origin].all(1) & bool(origin)
     if seen.any():
         centres = points[seen][:, origin].mean(1)
@@ -98,6 +100,8 @@ def plain_unit(points, mask, skeleton, hands):
         lengths = np.linalg.norm(way[:, :2] if skeleton.depth_by_part else way, axis=-1)
         if len(lengths) and np.median(lengths) > 1e-4:
             return float(np.median(lengths))
+    elif skeleton.in_picture:
+        return 0.3
 
     def radius(chosen):
         whole = points[mask[:, chosen].all(1)][:, chosen, :2]
