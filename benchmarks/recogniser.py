@@ -128,7 +128,6 @@ def first_clips(batch: Batch, count: int) -> Batch:
 def measure(effort: Effort) -> dict:
     """All figures; the report."""
     torch.set_num_threads(THREADS)
-    keep_memory()  # as slr_lib.training does; for the predecessor too
     skeleton, _ = HOLISTIC.select()
     unit = Statistics(np.zeros((len(skeleton.points), 3), np.float32), np.ones((len(skeleton.points), 3), np.float32))
     settings, _ = recipe_of(OURS)
@@ -156,6 +155,7 @@ def measure(effort: Effort) -> dict:
     clip_ms = counted(1000 * seconds_of(lambda: recogniser.recognise_landmarks(shown[0]), effort.passes))
     long = landmarks(LONG, effort.clips)
     prepared = [counted(1000 * seconds / len(long)) for seconds in preprocessing(long, unit)]
+    keep_memory()  # as slr_lib.training does, and no recogniser; for the predecessor too
     trained = max(counted(train_rate(ours, settings, first_clips(batch, settings.batch_size), bf16, effort.steps))
                   for bf16 in (True, False))
     rates = {size: max(counted(train_rate(theirs, rival, first_clips(batch, size), bf16, effort.steps))
