@@ -55,6 +55,23 @@ def finished(store: Path) -> dict[str, tuple[int, int]]:
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in sorted(store.glob("*.npz"))}
 
 
+def wait(process: subprocess.Popen, store: Path, before: int, moment: float, starting: float, a_clip: float) -> None:
+    """Wait for a moment of a run, in seconds since its first clip (below 0: of its start) of a run as measured.
+
+    The clips are counted, not the clock, for the machine may have become faster or slower since it was measured.
+
+    Args:
+        before: clips that were finished when the run was started.
+    """
+    if moment < 0:
+        time.sleep(starting + moment)
+        return
+    whole, rest = divmod(moment, a_clip)
+    while process.poll() is None and len(finished(store)) < before + 1 + whole:
+        time.sleep(0.02)
+    time.sleep(rest)
+
+
 def kill_and_restart(corpus: Path, store: Path, scratch: Path, kills: int, starting: float, a_clip: float,
                      clips: int, seed: int) -> dict:
     """Kill `kills` runs at random moments, from their start to well into the clips; then let one come to its end.
@@ -65,16 +82,15 @@ def kill_and_restart(corpus: Path, store: Path, scratch: Path, kills: int, start
     """
     rng, kept, again, moments = random.Random(seed), {}, 0, []
     for number in range(kills):
-        left = clips - len(finished(store))
-        moments.append(rng.uniform(0, starting + 1.5 * left * a_clip / (kills - number + 1)))
-        process = start(corpus, store, scratch)
-        try:
-            process.wait(moments[-1])
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        else:
+        left = clips - len(kept)
+        moment = rng.uniform(-starting, min(1.5 * left / (kills - number + 1), left - 2) * a_clip)
+        begin, process = time.monotonic(), start(corpus, store, scratch)
+        wait(process, store, len(kept), moment, starting, a_clip)
+        if process.poll() is not None:
             raise SystemExit(f"run {number + 1} ended before it could be killed; ask for more signs or fewer kills")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        moments.append(time.monotonic() - begin)
         now = finished(store)
         again += sum(now.get(name) != place for name, place in kept.items())
         kept = now
