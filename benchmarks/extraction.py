@@ -1,11 +1,13 @@
 """How near extraction comes to the machine's limit: decoding and Holistic each alone, then a folder of clips by Dask.
 
 In one run, for each picture size, with a process for every core and bound to it throughout: CPU seconds a frame of
-decoding to RGB and of Holistic with a fresh instance a clip, each measured alone, half of them before and half after;
-`limit_fps` = cores / (the sum of the two); `ours_fps` = frames of the folder over the seconds from the start of the
-process that extracts it to its end; `fraction_of_limit` = ours_fps / limit_fps. `bare_fps` is Holistic on frames in
-memory. `cpu_fraction` compares CPU seconds instead of times, and so says something on a busy machine too. Holistic is
-bare throughout (BARE); what the project's own search for hands adds to a frame is `better_hands_cpu_ms`.
+decoding to RGB and of Holistic with a fresh instance a clip, each measured alone; `limit_fps` = cores / (the sum of the
+two); `ours_fps` = frames of the folder over the seconds from the start of the process that extracts it to its end;
+`fraction_of_limit` = ours_fps / limit_fps. The parts are measured before and, while the extraction is stopped and its
+clock with it, every minute: what others do on the host makes a core 5 % slower for some minutes, and both must see it.
+`bare_fps` is Holistic on frames in memory. `cpu_fraction` compares CPU seconds instead of times, and so says something
+on a busy machine too. Holistic is bare throughout (BARE); what the project's own search for hands adds to a frame is
+`better_hands_cpu_ms`.
 
 Clips are the real ones of SLR_SHARED where they are, else the drawn signer's. `make bench-extraction`; the last line
 printed is one JSON object. Its figures at the top are those of the first size, all others stand under `sizes`.
@@ -18,10 +20,12 @@ import csv
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +38,7 @@ TURNED_TOO = ("720x1280",)  # sizes whose landscape clips are taken as well: the
 HEADLINE = ("bare_fps", "limit_fps", "ours_fps", "fraction_of_limit", "decode_cpu_ms", "holistic_cpu_ms",
             "better_hands_cpu_ms")
 BARE = {"min_hand_confidence": 0.5, "second_look": False}
+EVERY = 60  # seconds of extraction between two measurements of its parts
 DRAWN = 8  # clips a size, where no real ones are
 
 
@@ -78,13 +83,17 @@ def draw_clips(folder: Path, width: int, height: int) -> list[Path]:
     return paths
 
 
-def measure_parts(paths: list[str]) -> dict:
-    """CPU and clock seconds of this process for every part, each alone; runs in a process of its own."""
+def measure_parts(paths: list[str], whole: bool) -> dict:
+    """CPU and clock seconds of this process for every part, each alone; runs in a process of its own.
+
+    Args:
+        whole: what is no part of the limit, too.
+    """
     from slr_lib import landmarks, video
     from slr_lib.memory import keep_memory
 
-    spent = dict.fromkeys(("decode", "convert", "copy", "instance", "holistic", "holistic_clock", "searching"), 0.0)
-    frames = 0
+    limit, beside = ("decode", "holistic", "holistic_clock"), ("convert", "copy", "instance", "searching")
+    spent, frames = {}, 0
 
     def timed(part: str, call):
         def run(*arguments):
@@ -103,28 +112,29 @@ def measure_parts(paths: list[str]) -> dict:
     settings = landmarks.HolisticSettings(**BARE)
     for path in paths[:1] + paths:  # the first one twice: the first round imports and warms up
         if path is paths[0]:
-            spent, frames = dict.fromkeys(spent, 0.0), 0
+            spent, frames = dict.fromkeys(limit + beside if whole else limit, 0.0), 0
         timed("decode", decode)(path)
-        with patch.object(video.Video, "_picture", timed("convert", video.Video._picture)):
-            decode(path)
         with video.read_video(path) as opened:
             pictures = [picture for _, picture in opened]
-        timed("copy", lambda pictures: [picture.copy().shape for picture in pictures])(pictures)
-        with landmarks._quiet():
-            timed("instance", lambda: landmarks._holistic(settings).close())()
         start = time.perf_counter()
         timed("holistic", landmarks.extract_landmarks)(pictures, settings)
         spent["holistic_clock"] += time.perf_counter() - start
-        timed("searching", landmarks.extract_landmarks)(pictures, landmarks.HolisticSettings())
         frames += len(pictures)
+        if whole:
+            with patch.object(video.Video, "_picture", timed("convert", video.Video._picture)):
+                decode(path)
+            timed("copy", lambda pictures: [picture.copy().shape for picture in pictures])(pictures)
+            with landmarks._quiet():
+                timed("instance", lambda: landmarks._holistic(settings).close())()
+            timed("searching", landmarks.extract_landmarks)(pictures, landmarks.HolisticSettings())
     return {"frames": frames, "clips": len(paths), **spent}
 
 
-def parts_on_all_cores(paths: list[Path], cores: list[int]) -> list[dict]:
+def parts_on_all_cores(paths: list[Path], cores: list[int], whole: bool) -> list[dict]:
     """`measure_parts` in a process a core at once, bound to it, each with its share of the clips."""
     shares = [paths[number::len(cores)] or paths[:1] for number in range(len(cores))]
-    running = [subprocess.Popen([sys.executable, __file__, "--core", str(core), "--parts", *map(str, share)],
-                                stdout=subprocess.PIPE, text=True, env=environment())
+    running = [subprocess.Popen([sys.executable, __file__, "--core", str(core), *(["--whole"] if whole else []),
+                                 "--parts", *map(str, share)], stdout=subprocess.PIPE, text=True, env=environment())
                for core, share in zip(cores, shares)]
     outputs = [process.communicate()[0] for process in running]
     if any(process.returncode for process in running):
@@ -175,32 +185,58 @@ def extract_folder(index: Path, folder: Path) -> None:
         raise SystemExit(f"{len(rejects)} clips failed, the first by: {rejects['reason'][0]}")
 
 
-def run_ours(paths: list[Path], repeats: int, folder: Path, cores: int) -> dict:
-    """Extract every clip `repeats` times under different names; where the time of the cores went, in seconds."""
+def run_ours(paths: list[Path], repeats: int, folder: Path, cores: int, meanwhile: Callable[[], object]) -> dict:
+    """Extract every clip `repeats` times under different names; where the time of the cores went, in seconds.
+
+    meanwhile: called every EVERY seconds, with all of the extraction stopped; its time does not count.
+    """
     folder.mkdir(parents=True)
     index = folder / "index.csv"
     rows = "".join(f"{number}-{path.stem},{path}\n" for number in range(repeats) for path in paths)
     index.write_text("clip,path\n" + rows, encoding="utf-8")
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
-    subprocess.run([sys.executable, __file__, "--run", str(index), str(folder)], check=True, env=environment())
-    stop, after = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    before, start, pauses, paused_cpu = children_cpu(), time.time(), [], 0.0
+    process = subprocess.Popen([sys.executable, __file__, "--run", str(index), str(folder)], env=environment(),
+                               start_new_session=True)
+    try:
+        while process.poll() is None:
+            try:
+                process.wait(EVERY)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGSTOP)
+                pause, cpu = time.time(), children_cpu()
+                meanwhile()
+                paused_cpu += children_cpu() - cpu
+                pauses.append((pause, time.time()))
+                os.killpg(process.pid, signal.SIGCONT)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    stop = time.time()
+    if process.returncode:
+        raise SystemExit("the extraction failed; its message stands above")
+
+    def clock(moment: float) -> float:
+        """Seconds of running since the start."""
+        return moment - start - sum(max(0.0, min(moment, end) - begin) for begin, end in pauses)
+
     logs = [[json.loads(line) for line in log.read_text().splitlines()] for log in sorted(folder.glob("*.jsonl"))]
-    last = max(log[-1]["end"] for log in logs)
     total = {part: sum(note[part] for log in logs for note in log) for part in ("importing", "writing", "hashing")}
-    busy = sum(note["end"] - note["begin"] for log in logs for note in log)
+    logs = [[(clock(note["begin"]), clock(note["end"])) for note in log] for log in logs]
+    last = max(log[-1][1] for log in logs)
+    busy = sum(end - begin for log in logs for begin, end in log)
     return {
-        "clock": stop - start,
-        "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "clock": clock(stop),
+        "cpu": children_cpu() - before - paused_cpu,
         "core_seconds": {
-            "start_until_first_clip": sum(log[0]["begin"] - start for log in logs),
-            "cores_without_any_clip": (cores - len(logs)) * (stop - start),
+            "start_until_first_clip": sum(log[0][0] for log in logs),
+            "cores_without_any_clip": (cores - len(logs)) * clock(stop),
             "importing_mediapipe": total["importing"],
             "computing": busy - sum(total.values()),
             "writing": total["writing"],
             "hashing_videos": total["hashing"],
-            "between_clips": sum(b["begin"] - a["end"] for log in logs for a, b in pairwise(log)),
-            "idle_at_the_end": sum(last - log[-1]["end"] for log in logs),
-            "closing": len(logs) * (stop - last),
+            "between_clips": sum(begin - end for log in logs for (_, end), (begin, _) in pairwise(log)),
+            "idle_at_the_end": sum(last - log[-1][1] for log in logs),
+            "closing": len(logs) * (clock(stop) - last),
         },
     }
 
@@ -209,26 +245,25 @@ def measure_size(size: str, seconds: float, folder: Path, cores: list[int]) -> d
     """All figures of one picture size, with about `seconds` of extraction by Dask."""
     paths, clips = gather_clips(size, folder / "clips")
     print(f"{size}: {clips}; the parts alone ...", flush=True)
-    parts = parts_on_all_cores(paths, cores)
+    parts = parts_on_all_cores(paths, cores, whole=True)
     frames = sum(part["frames"] for part in parts)
     a_frame = sum(part["decode"] + part["holistic"] for part in parts) / frames
     repeats = max(1, round(seconds * len(cores) / a_frame / frames))
     print(f"{size}: {repeats} times {frames} frames by Dask ...", flush=True)
-    ours = run_ours(paths, repeats, folder / "run", len(cores))
-    print(f"{size}: the parts alone, once more ...", flush=True)
-    parts += parts_on_all_cores(paths, cores)
+    ours = run_ours(paths, repeats, folder / "run", len(cores),
+                    lambda: parts.extend(parts_on_all_cores(paths, cores, whole=False)))
 
     def mean(part: str) -> float:
-        return sum(one[part] for one in parts) / sum(one["frames"] for one in parts)
+        measured = [one for one in parts if part in one]
+        return sum(one[part] for one in measured) / sum(one["frames"] for one in measured)
 
     frames *= repeats
     limit_cpu = mean("decode") + mean("holistic")
-    bare = sum(one["frames"] / one["holistic_clock"] for one in parts) / 2
     spent = {part: round(value, 2) for part, value in ours["core_seconds"].items()}
     spent["computing_beyond_the_limit"] = round(ours["core_seconds"]["computing"] - frames * limit_cpu, 2)
     return {
         "clips": clips, "frames": frames, "seconds": round(ours["clock"], 1),
-        "bare_fps": round(bare, 2),
+        "bare_fps": round(len(cores) / mean("holistic_clock"), 2),
         "limit_fps": round(len(cores) / limit_cpu, 2),
         "ours_fps": round(frames / ours["clock"], 2),
         "fraction_of_limit": round(frames / ours["clock"] * limit_cpu / len(cores), 4),
@@ -238,10 +273,16 @@ def measure_size(size: str, seconds: float, folder: Path, cores: list[int]) -> d
         "holistic_cpu_ms": round(1e3 * mean("holistic"), 3),
         "better_hands_cpu_ms": round(1e3 * (mean("searching") - mean("holistic")), 3),
         "of_it_copy_of_the_picture_ms": round(1e3 * mean("copy"), 3),
-        "of_it_making_the_instance_ms_a_clip": round(1e3 * sum(one["instance"] for one in parts)
-                                                     / sum(one["clips"] for one in parts), 1),
+        "of_it_making_the_instance_ms_a_clip": round(1e3 * sum(one.get("instance", 0) for one in parts)
+                                                     / sum(one["clips"] for one in parts if "instance" in one), 1),
         "core_seconds": {"all": round(len(cores) * ours["clock"], 2), **spent},
     }
+
+
+def children_cpu() -> float:
+    """CPU seconds of this process's children that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def environment() -> dict[str, str]:
@@ -255,17 +296,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=300,
                         help="of extraction by Dask, for each size (default: %(default)s)")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="(default: all)")
-    parser.add_argument("--parts", nargs="+", help=argparse.SUPPRESS)  # these three: how the benchmark calls itself
+    parser.add_argument("--parts", nargs="+", help=argparse.SUPPRESS)  # these four: how the benchmark calls itself
     parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--whole", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--run", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.parts:
         os.sched_setaffinity(0, {options.core})
-        print(json.dumps(measure_parts(options.parts)))
+        print(json.dumps(measure_parts(options.parts, options.whole)))
         return 0
     if options.run:
         extract_folder(*options.run)
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a stopped extraction does not outlive it
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="bench-extraction-") as folder:
         sizes = {size: measure_size(size, options.seconds, Path(folder) / size, cores) for size in options.sizes}
