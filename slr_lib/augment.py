@@ -2,20 +2,24 @@
 
 Every function takes a padded Batch and returns a new one; none looks at padding, and missing points stay missing.
 Vocabulary of the first places of Kaggle GISLR 2023 (1st: resampling, mirror with side swap, affine, masks; 2nd and
-3rd: exchange of parts between clips of a sign; 8th: parts cut out for a time).
+3rd: exchange of parts between clips of a sign; 8th: parts cut out for a time); fingers bend as arms do in SPOTER
+(Boháček and Hrúz 2022).
 
 B clips, T frames, P points.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from slr_lib import loops
 from slr_lib.errors import InputError
 from slr_lib.skeleton import Skeleton
 
@@ -55,7 +59,9 @@ class AugmentSettings:
 
     tempo: a clip gets 1 / (1 + tempo) to 1 + tempo times its frames (evenly in the logarithm); crop: up to this share
     is cut off its ends; mirror: chance; scale: of both axes; stretch: of x against y; shear; shift: in units of the
-    body; rotation: in the picture, degrees; turn: about the vertical and the sideways axis, degrees; hide_time: chance
+    body; rotation: in the picture, degrees; turn: about the vertical and the sideways axis, degrees; bend: degrees by
+    which a finger's bone turns against the one before it, bones: logarithm of how much longer it gets, both spreads of
+    normal numbers, the same in all frames of a clip; hide_time: chance
     to hide a stretch of hide_longest of the frames at most; hide_part: chance to hide one part for part_longest of the
     frames at most; exchange: chance to take the face from another clip of the sign; noise: times the error that
     detection makes (NOISE).
@@ -70,6 +76,8 @@ class AugmentSettings:
     shift: float = 0.0
     rotation: float = 0.0
     turn: float = 0.0
+    bend: float = 0.0
+    bones: float = 0.0
     hide_time: float = 0.0
     hide_longest: float = 0.4
     hide_part: float = 0.0
@@ -81,10 +89,11 @@ class AugmentSettings:
 STRENGTHS = {
     "none": AugmentSettings(),
     "weak": AugmentSettings(tempo=0.2, crop=0.05, mirror=0.5, scale=0.1, stretch=0.1, shear=0.05, shift=0.1, rotation=8,
-                            turn=5, hide_time=0.2, hide_longest=0.2, hide_part=0.1, part_longest=0.3, noise=0.5),
+                            turn=5, bend=4, bones=0.08, hide_time=0.2, hide_longest=0.2, hide_part=0.1,
+                            part_longest=0.3, noise=0.5),
     "strong": AugmentSettings(tempo=0.5, crop=0.1, mirror=0.5, scale=0.2, stretch=0.25, shear=0.15, shift=0.25,
-                              rotation=20, turn=15, hide_time=0.5, hide_longest=0.4, hide_part=0.3, part_longest=0.6,
-                              exchange=0.25, noise=1.0),
+                              rotation=20, turn=15, bend=4, bones=0.08, hide_time=0.5, hide_longest=0.4, hide_part=0.3,
+                              part_longest=0.6, exchange=0.25, noise=1.0),
 }
 
 
@@ -122,6 +131,8 @@ def augment(batch: Batch, skeleton: Skeleton, settings: AugmentSettings, mirrore
         batch = mirror(batch, skeleton, chosen)
     if any((settings.scale, settings.stretch, settings.shear, settings.shift, settings.rotation, settings.turn)):
         batch = move(batch, *_transforms(len(mirrored), settings, generator))
+    if settings.bend or settings.bones:
+        batch = reshape_hands(batch, skeleton, settings.bend, settings.bones, generator)
     if settings.noise:
         batch = scatter(batch, skeleton, settings.noise, generator)
     if settings.hide_time:
@@ -226,6 +237,41 @@ def _transforms(count: int, settings: AugmentSettings, generator: Generator) -> 
     sheared = matrix((size * half, zero, zero), (draws[:, 5] * settings.shear, size / half, zero), (zero, zero, size))
     shifts = torch.stack((draws[:, 6] * settings.shift, draws[:, 7] * settings.shift, zero), 1)
     return sideways @ nod @ in_plane @ sheared, shifts
+
+
+def reshape_hands(batch: Batch, skeleton: Skeleton, bend: float, bones: float, generator: Generator) -> Batch:
+    """Give each clip other fingers: every bone of a hand turns in the picture and gets longer or shorter, and what
+    hangs on it goes along. Where a point of a hand is missing, the hand stays as it is.
+
+    Args:
+        bend, bones: as of AugmentSettings.
+    """
+    points = batch.points.clone()
+    for part in skeleton.hands:
+        order, before, way = _tree(part.points, skeleton.edges)
+        angle, length = torch.randn(2, len(batch.labels), len(order), generator=generator)
+        angle, length = (angle * math.radians(bend)) @ way.T, torch.exp(length * bones)
+        turns = torch.stack((length * angle.cos(), length * angle.sin(), length), 2)
+        loops.hang(batch.points.numpy(), batch.mask.numpy(), order, before, turns.numpy(), points.numpy())
+    return batch._replace(points=points)
+
+
+@functools.lru_cache(maxsize=8)
+def _tree(points: tuple[int, ...], edges: tuple[tuple[int, int], ...]) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """A part as a tree that hangs on its first point: its points [J], each behind the one that it hangs on; those,
+    [J]; and which bones lie on the way to a point, float [J, J], a bone being named by its end. A point that no edge
+    leads to hangs on the first."""
+    order, before = [points[0]], {points[0]: points[0]}
+    for point in order:  # grows meanwhile
+        near = {b if a == point else a for a, b in edges if point in (a, b)}
+        order += [other for other in points if other in near and other not in before]
+        before |= {other: point for other in near & set(points) - set(before)}
+    order += [point for point in points if point not in before]
+    way = torch.zeros(len(order), len(order))
+    for number, point in enumerate(order[1:], 1):
+        way[number] = way[order.index(before.setdefault(point, points[0]))]
+        way[number, number] = 1
+    return np.array(order), np.array([before[point] for point in order]), way
 
 
 def scatter(batch: Batch, skeleton: Skeleton, noise: float, generator: Generator) -> Batch:

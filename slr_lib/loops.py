@@ -132,3 +132,27 @@ def normalise(points, mask, mean, std, made):
             value_bits[i] |= bits[i] & _SIGN  # -0 where a negative number became zero
         for i in range(width):
             row[i] = (value[i] - mean[i]) / std[i] * there[i]
+
+
+@_compiled
+def hang(points, mask, order, before, turns, made):
+    """Hang the points `order` [J] anew, each on its own of `before` [J], in frames in which the mask shows them all.
+
+    points, made float32 [B, T, P, 3], at first the same; mask bool [B, T, P]; turns float32 [B, J, 3]: what multiplies
+    the way from one point to the other, cosine and sine of the turn in x and y, and a factor in z.
+    """
+    for clip in range(points.shape[0]):
+        for frame in range(points.shape[1]):
+            whole = True
+            for point in order:
+                whole &= mask[clip, frame, point]
+            if not whole:
+                continue
+            old, new = points[clip, frame], made[clip, frame]
+            for number in range(1, len(order)):
+                a, b = before[number], order[number]
+                x, y, z = old[b, 0] - old[a, 0], old[b, 1] - old[a, 1], old[b, 2] - old[a, 2]
+                cosine, sine, length = turns[clip, number, 0], turns[clip, number, 1], turns[clip, number, 2]
+                new[b, 0] = new[a, 0] + x * cosine - y * sine
+                new[b, 1] = new[a, 1] + x * sine + y * cosine
+                new[b, 2] = new[a, 2] + z * length

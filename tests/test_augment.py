@@ -24,6 +24,7 @@ from slr_lib.augment import (
     mirror,
     move,
     resample,
+    reshape_hands,
     scatter,
 )
 from slr_lib.errors import InputError
@@ -267,3 +268,50 @@ def test_strengths_from_plain_keys():
         augmentation("medium")
     with pytest.raises(InputError, match="flip is none of its settings"):
         augmentation("weak", flip=0.5)
+
+
+def test_other_fingers_keep_the_wrist_the_bones_and_all_else():
+    batch = made()
+    bent = reshape_hands(batch, SKELETON, 30, 0.0, generator())
+    moved = (bent.points != batch.points).any(3)
+    of_hands = [point for part in SKELETON.hands for point in part.points[1:]]
+    whole = torch.stack([batch.mask[:, :, list(part.points)].all(2) for part in SKELETON.hands], 2)
+    assert moved[:, :, of_hands].unflatten(2, (2, 20))[whole].all(), "every joint of a whole hand"
+    moved[:, :, of_hands] = False
+    assert not moved.any()
+    for part in SKELETON.hands:
+        for joint in range(1, 21):
+            if joint % 4 != 1:  # a finger has four, of which the first one hangs on the palm
+                a, b = part.points[joint - 1], part.points[joint]
+                before, after = ((one.points[:, :, b] - one.points[:, :, a]).norm(dim=2) for one in (batch, bent))
+                assert torch.allclose(before, after, atol=1e-5)
+    assert equal(bent._replace(points=batch.points), batch)
+
+
+def test_other_fingers_are_the_same_in_all_frames_of_a_clip():
+    still = made([6, 6])
+    still = still._replace(points=still.points[:, :1].expand_as(still.points) * still.mask[..., None])
+    bent = reshape_hands(still, SKELETON, 10, 0.1, generator())
+    for clip in range(2):
+        for part in SKELETON.hands:
+            frames = still.mask[clip][:, list(part.points)].all(1).nonzero().squeeze(1)
+            hands = bent.points[clip][frames][:, list(part.points)]
+            assert len(hands) < 2 or torch.allclose(hands, hands[:1].expand_as(hands), atol=1e-6)
+    shapes = bent.points[:, :, list(SKELETON.hands[0].points)] - still.points[:, :, list(SKELETON.hands[0].points)]
+    assert not torch.allclose(shapes[0], shapes[1])
+
+
+def test_a_hand_of_which_a_point_is_missing_stays_as_it_is():
+    batch = made([5])
+    finger = SKELETON.hands[0].points[8]
+    batch.mask[:, 2, finger], batch.points[:, 2, finger] = False, 0
+    bent = reshape_hands(batch, SKELETON, 30, 0.2, generator())
+    hand = list(SKELETON.hands[0].points)
+    assert torch.equal(bent.points[:, 2, hand], batch.points[:, 2, hand])
+
+
+def test_fingers_as_they_are_and_a_skeleton_without_hands():
+    batch = made()
+    assert torch.allclose(reshape_hands(batch, SKELETON, 0.0, 0.0, generator()).points, batch.points, atol=1e-5)
+    body = dataclasses.replace(SKELETON, parts=tuple(part for part in SKELETON.parts if part.kind != "hand"))
+    assert equal(reshape_hands(batch, body, 30, 0.2, generator()), batch)
