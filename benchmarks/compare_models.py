@@ -49,7 +49,7 @@ from slr_lib.training import Trained, code_digest, fit, train
 from threads import spin_briefly
 
 OURS = "ours"
-BUDGET = ("epochs", "batch_size")  # what all models share
+BUDGET = ("epochs", "least_steps", "batch_size")  # what all models share
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class Run:
             shape = {field.name: field.default for field in fields(ModelConfig) if field.default is not MISSING}
         else:
             shape = self.model
-            settings = {name: settings[name] for name in ("batch_size", *REFERENCES[self.model].settings)}
+            stated = ("least_steps", "batch_size", *REFERENCES[self.model].settings)
+            settings = {name: settings[name] for name in stated}
         plain = asdict(AugmentSettings())
         augmented = asdict(self.augmentation or AugmentSettings())
         described = [shape, settings, {name: value for name, value in augmented.items() if value != plain[name]}]
@@ -118,7 +119,8 @@ def plan(options: argparse.Namespace) -> list[Run]:
     """
     data_set = load_data_set(options.dataset)
     settings, augmented = recipe_of(options.model)
-    given = {"epochs": options.epochs, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
+    given = {"epochs": options.epochs, "least_steps": 0 if options.epochs else None, "batch_size": options.batch_size,
+             "learning_rate": options.learning_rate}
     settings = replace(settings, **{key: value for key, value in given.items() if value is not None})
     if options.augmentation:
         augmented = augmentation(options.augmentation)
@@ -273,7 +275,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--signs", type=int, default=100, help="default: %(default)s")
     parser.add_argument("--fold", nargs="+", default=["0"], help="folds, or `all` (default: 0)")
     parser.add_argument("--seed", type=int, nargs="+", default=[0], help="one or several (default: 0)")
-    parser.add_argument("--epochs", type=int, help="default: params.yaml's, as for batch size")
+    parser.add_argument("--epochs", type=int, help="default: params.yaml's, more for few clips")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--learning-rate", type=float, help="default: the model's own, as for augmentation")
     parser.add_argument("--augmentation", help="none, weak or strong")

@@ -61,8 +61,8 @@ def render(rows: pd.DataFrame, folder: Path, references: tuple[str, ...]) -> str
 
 
 def _models(task: pd.DataFrame, folder: Path) -> list[str]:
-    lines = ["| model | epochs | recipe | runs | M parameters | minutes a run | val top-1 | test top-1 (95 %) "
-             "| test top-5 | test mean accuracy |", "|" + "---|" * 10]
+    lines = ["| model | epochs, at least | recipe | runs | M parameters | minutes a run | val top-1 "
+             "| test top-1 (95 %) | test top-5 | test mean accuracy |", "|" + "---|" * 10]
     for (model, epochs, recipe), runs in task.groupby(["model", "epochs", "recipe"], sort=True):
         tested = runs[runs["test_clips"].notna()]
         test = ["", "", ""]

@@ -34,17 +34,20 @@ CURVES = ("epoch", "train_loss", "val_loss", "val_top1", "val_mean_accuracy", "l
 class TrainSettings:
     """How to train. Shares lie between 0 and 1.
 
-    epochs; batch_size: of the loader, kept with the checkpoint; learning_rate: the highest; weight_decay: AdamW's, on
-    matrices only; warmup_share: of all steps, linear, then a cosine down to 0; label_smoothing; focal_gamma: 0 is plain
-    cross-entropy; auxiliary_weight: of the auxiliary heads; mixup: clips of a batch are mixed in pairs by shares of
-    Beta(mixup, mixup), 0: not at all; dropout, drop_path: inside the blocks; head_dropout, before the last layer, rises
-    to late_head_dropout over the second half of the training; ema: train on, but validate and keep the running mean of
-    the weights, of which each step replaces 1 - ema_decay; clip_norm: of the gradients; precision: `bf16`, `32`, or
-    `auto`: bf16 where the processor or GPU computes in it; strategy, devices: `auto` trains in this process on one
-    device; `ddp` in `devices` processes, on a GPU each where there are any, each with batch_size clips a step; seed.
+    epochs; least_steps: a training part so small that its epochs are fewer optimiser steps gets more of them, up to
+    three times as many; batch_size: of the loader, kept with the checkpoint; learning_rate: the highest;
+    weight_decay: AdamW's, on matrices only; warmup_share: of all steps, linear, then a cosine down to 0;
+    label_smoothing; focal_gamma: 0 is plain cross-entropy; auxiliary_weight: of the auxiliary heads; mixup: clips
+    of a batch are mixed in pairs by shares of Beta(mixup, mixup), 0: not at all; dropout, drop_path: inside the
+    blocks; head_dropout, before the last layer, rises to late_head_dropout over the second half of the training;
+    ema: train on, but validate and keep the running mean of the weights, of which each step replaces 1 - ema_decay;
+    clip_norm: of the gradients; precision: `bf16`, `32`, or `auto`: bf16 where the processor or GPU computes in it;
+    strategy, devices: `auto` trains in this process on one device; `ddp` in `devices` processes, on a GPU each
+    where there are any, each with batch_size clips a step; seed.
     """
 
     epochs: int = 80
+    least_steps: int = 0
     batch_size: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
@@ -64,6 +67,11 @@ class TrainSettings:
     strategy: Literal["auto", "ddp"] = "auto"
     devices: int = 1
     seed: int = 0
+
+
+def enough_epochs(settings: TrainSettings, steps: int) -> int:
+    """How many epochs of `steps` optimiser steps to train: `epochs`, or what `least_steps` makes of it."""
+    return min(max(settings.epochs, math.ceil(settings.least_steps / steps)), 3 * settings.epochs)
 
 
 def learning_rate_share(step: int, steps: int, warmup_share: float) -> float:

@@ -192,6 +192,8 @@ def run(options: argparse.Namespace) -> str:
     settings, augmented = train_recipe()
     given = {name: getattr(options, name) for name in ("epochs", "batch_size", "learning_rate", "seed")}
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
+    if options.epochs:
+        settings = replace(settings, least_steps=0)
     if options.augmentation:
         augmented = augmentation(options.augmentation)
     targets = [FoldOf(load_data_set(name), options.fold) for name in options.targets]
@@ -204,8 +206,9 @@ def run(options: argparse.Namespace) -> str:
                      for one, count in zip(sets, clips.counts, strict=True))
     if trained is None:
         return f"{options.output}: there already, of these clips, settings and code; {told}"
-    return (f"{options.output}: {told}; {settings.epochs} epochs, last loss {trained.curves['train_loss'].iloc[-1]:.3f}"
-            f", {trained.seconds:.0f} s, {trained.clips_per_second:.0f} clips/s on {torch.get_num_threads()} threads")
+    losses = trained.curves["train_loss"]
+    return (f"{options.output}: {told}; {len(losses)} epochs, last loss {losses.iloc[-1]:.3f}, "
+            f"{trained.seconds:.0f} s, {trained.clips_per_second:.0f} clips/s on {torch.get_num_threads()} threads")
 
 
 def main(arguments: list[str] | None = None) -> int:

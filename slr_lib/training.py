@@ -18,6 +18,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -39,7 +40,7 @@ from tqdm import tqdm
 
 from slr_lib.checkpoint import Checkpoint, carry_weights, load_checkpoint, save_checkpoint
 from slr_lib.errors import InputError
-from slr_lib.fitting import CURVES, Fitting, ProgressBar, TrainSettings
+from slr_lib.fitting import CURVES, Fitting, ProgressBar, TrainSettings, enough_epochs
 from slr_lib.memory import keep_memory
 from slr_lib.model import ModelConfig, build, count_parameters
 from slr_lib.processes import ddp_trainer_arguments, process_count, run_processes
@@ -168,6 +169,9 @@ def fit(
     """
     target = Path(target)
     processes = process_count(settings.strategy, settings.devices)
+    if settings.least_steps:
+        steps = math.ceil(len(clips.train_batches(0)) / processes)
+        settings = replace(settings, epochs=enough_epochs(settings, steps), least_steps=0)
     state = _StateFile(target, fingerprint(clips, settings, described))
     callbacks = [state, _CurvesFile(curves)] + ([ProgressBar(target.stem)] if progress else [])
     seconds = time.perf_counter()

@@ -18,7 +18,7 @@ from synthetic_batches import MadeUpClips, tiny
 from slr_lib import training
 from slr_lib.checkpoint import load_checkpoint
 from slr_lib.errors import InputError
-from slr_lib.fitting import CURVES, Fitting, TrainSettings, learning_rate_share, parameter_groups
+from slr_lib.fitting import CURVES, Fitting, TrainSettings, enough_epochs, learning_rate_share, parameter_groups
 from slr_lib.model import build
 from slr_lib.training import train
 
@@ -32,6 +32,15 @@ def run(folder: Path, clips=None, settings=SETTINGS, name="base", **arguments):
     config = arguments.pop("config", tiny(len(clips.glosses)))
     return train(clips, settings, folder / f"{name}.safetensors", folder / f"{name}.tsv", config=config,
                  progress=False, **arguments)
+
+
+def test_a_small_training_part_is_passed_over_more_often(tmp_path):
+    settings = TrainSettings(epochs=10, least_steps=300)
+    assert [enough_epochs(settings, steps) for steps in (1, 12, 29, 30, 31)] == [30, 25, 11, 10, 10]
+    trained = run(tmp_path, settings=replace(SETTINGS, epochs=2, least_steps=15))  # of 5 steps each
+    assert len(trained.curves) == 3
+    last = trained.curves["learning_rate"].iloc[-1]
+    assert last == pytest.approx(SETTINGS.learning_rate * learning_rate_share(15, 15, SETTINGS.warmup_share), abs=1e-9)
 
 
 def test_training_learns_and_writes_what_it_says(tmp_path):
