@@ -89,7 +89,7 @@ class AugmentSettings:
 STRENGTHS = {
     "none": AugmentSettings(),
     "weak": AugmentSettings(tempo=0.2, crop=0.05, mirror=0.5, scale=0.1, stretch=0.1, shear=0.05, shift=0.1, rotation=8,
-                            turn=5, bend=4, bones=0.08, hide_time=0.2, hide_longest=0.2, hide_part=0.1,
+                            turn=5, bend=2, bones=0.04, hide_time=0.2, hide_longest=0.2, hide_part=0.1,
                             part_longest=0.3, noise=0.5),
     "strong": AugmentSettings(tempo=0.5, crop=0.1, mirror=0.5, scale=0.2, stretch=0.25, shear=0.15, shift=0.25,
                               rotation=20, turn=15, bend=4, bones=0.08, hide_time=0.5, hide_longest=0.4, hide_part=0.3,
