@@ -3,11 +3,12 @@
 In one run, for each picture size, with a process for every core and bound to it throughout: CPU seconds a frame of
 decoding to RGB and of Holistic with a fresh instance a clip, each measured alone; `limit_fps` = cores / (the sum of the
 two); `ours_fps` = frames of the folder over the seconds from the start of the process that extracts it to its end;
-`fraction_of_limit` = ours_fps / limit_fps. The parts are measured before and, while the extraction is stopped and its
-clock with it, every minute: what others do on the host makes a core 5 % slower for some minutes, and both must see it.
-`bare_fps` is Holistic on frames in memory. `cpu_fraction` compares CPU seconds instead of times, and so says something
-on a busy machine too. Holistic is bare throughout (BARE); what the project's own search for hands adds to a frame is
-`better_hands_cpu_ms`.
+`fraction_of_limit` = ours_fps / limit_fps. The parts are measured in turns with the extraction, which is stopped
+meanwhile, and its clock with it: what others do on the host makes a core 5 % slower for some minutes, and both must see
+it alike.
+`bare_fps` is Holistic on frames in memory, from its CPU seconds. `cpu_fraction` compares CPU seconds instead of times,
+and so says something on a busy machine too. Holistic is bare throughout (BARE); what the project's own search for hands
+adds to a frame is `better_hands_cpu_ms`.
 
 Clips are the real ones of SLR_SHARED where they are, else the drawn signer's. `make bench-extraction`; the last line
 printed is one JSON object. Its figures at the top are those of the first size, all others stand under `sizes`.
@@ -25,11 +26,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from unittest.mock import patch
+
+import numpy as np
 
 PROJECT = Path(__file__).resolve().parents[1]
 REAL = PROJECT / os.environ.get("SLR_SHARED", "../shared") / "data" / "real_clips"
@@ -38,7 +42,7 @@ TURNED_TOO = ("720x1280",)  # sizes whose landscape clips are taken as well: the
 HEADLINE = ("bare_fps", "limit_fps", "ours_fps", "fraction_of_limit", "decode_cpu_ms", "holistic_cpu_ms",
             "better_hands_cpu_ms")
 BARE = {"min_hand_confidence": 0.5, "second_look": False}
-EVERY = 60  # seconds of extraction between two measurements of its parts
+EVERY = 10  # seconds of extraction between two turns of its parts, which take half as long
 DRAWN = 8  # clips a size, where no real ones are
 
 
@@ -83,17 +87,16 @@ def draw_clips(folder: Path, width: int, height: int) -> list[Path]:
     return paths
 
 
-def measure_parts(paths: list[str], whole: bool) -> dict:
-    """CPU and clock seconds of this process for every part, each alone; runs in a process of its own.
+def measure_parts(paths: list[str]) -> None:
+    """CPU seconds of this process for every part, each alone; runs in a process of its own until it is killed.
 
-    Args:
-        whole: what is no part of the limit, too.
+    Prints a line of JSON for the clips with all parts, then one for each clip with those of the limit, round after
+    round.
     """
     from slr_lib import landmarks, video
     from slr_lib.memory import keep_memory
 
-    limit, beside = ("decode", "holistic", "holistic_clock"), ("convert", "copy", "instance", "searching")
-    spent, frames = {}, 0
+    spent = Counter()
 
     def timed(part: str, call):
         def run(*arguments):
@@ -108,38 +111,65 @@ def measure_parts(paths: list[str], whole: bool) -> dict:
             for _ in pictures:
                 pass
 
-    keep_memory()
-    settings = landmarks.HolisticSettings(**BARE)
-    for path in paths[:1] + paths:  # the first one twice: the first round imports and warms up
-        if path is paths[0]:
-            spent, frames = dict.fromkeys(limit + beside if whole else limit, 0.0), 0
+    def measure_limit(path: str) -> list[np.ndarray]:
         timed("decode", decode)(path)
         with video.read_video(path) as opened:
             pictures = [picture for _, picture in opened]
-        start = time.perf_counter()
         timed("holistic", landmarks.extract_landmarks)(pictures, settings)
-        spent["holistic_clock"] += time.perf_counter() - start
-        frames += len(pictures)
-        if whole:
-            with patch.object(video.Video, "_picture", timed("convert", video.Video._picture)):
-                decode(path)
-            timed("copy", lambda pictures: [picture.copy().shape for picture in pictures])(pictures)
-            with landmarks._quiet():
-                timed("instance", lambda: landmarks._holistic(settings).close())()
-            timed("searching", landmarks.extract_landmarks)(pictures, landmarks.HolisticSettings())
-    return {"frames": frames, "clips": len(paths), **spent}
+        spent["frames"] += len(pictures)
+        return pictures
+
+    keep_memory()
+    settings = landmarks.HolisticSettings(**BARE)
+    measure_limit(paths[0])  # imports and warms up
+    spent.clear()
+    for path in paths:
+        pictures = measure_limit(path)
+        with patch.object(video.Video, "_picture", timed("convert", video.Video._picture)):
+            decode(path)
+        timed("copy", lambda pictures: [picture.copy().shape for picture in pictures])(pictures)
+        with landmarks._quiet():
+            timed("instance", lambda: landmarks._holistic(settings).close())()
+        timed("searching", landmarks.extract_landmarks)(pictures, landmarks.HolisticSettings())
+        spent["clips"] += 1
+    for path in cycle(paths):
+        print(json.dumps(spent), flush=True)
+        spent.clear()
+        measure_limit(path)
 
 
-def parts_on_all_cores(paths: list[Path], cores: list[int], whole: bool) -> list[dict]:
-    """`measure_parts` in a process a core at once, bound to it, each with its share of the clips."""
-    shares = [paths[number::len(cores)] or paths[:1] for number in range(len(cores))]
-    running = [subprocess.Popen([sys.executable, __file__, "--core", str(core), *(["--whole"] if whole else []),
-                                 "--parts", *map(str, share)], stdout=subprocess.PIPE, text=True, env=environment())
-               for core, share in zip(cores, shares)]
-    outputs = [process.communicate()[0] for process in running]
-    if any(process.returncode for process in running):
-        raise SystemExit("a process that measures the parts failed; its message stands above")
-    return [json.loads(output.splitlines()[-1]) for output in outputs]
+class PartsOnAllCores:
+    """`measure_parts` in a process a core, bound to it, each with its share of the clips; stopped until `run`.
+
+    first: what each said of all its clips.
+    """
+
+    def __init__(self, paths: list[Path], cores: list[int]):
+        shares = [paths[number::len(cores)] or paths[:1] for number in range(len(cores))]
+        self.processes = [
+            subprocess.Popen([sys.executable, __file__, "--core", str(core), "--parts", *map(str, share)],
+                             stdout=subprocess.PIPE, text=True, env=environment())
+            for core, share in zip(cores, shares)]
+        self.first = [json.loads(process.stdout.readline() or "null") for process in self.processes]
+        self._signal(signal.SIGSTOP)
+        if None in self.first:
+            raise SystemExit("a process that measures the parts failed; its message stands above")
+
+    def run(self, seconds: float) -> None:
+        """Let them go on for some seconds."""
+        self._signal(signal.SIGCONT)
+        time.sleep(seconds)
+        self._signal(signal.SIGSTOP)
+
+    def close(self) -> list[dict]:
+        """End them; all that they said."""
+        self._signal(signal.SIGKILL)
+        said = [line for process in self.processes for line in process.communicate()[0].splitlines(True)]
+        return self.first + [json.loads(line) for line in said if line.endswith("\n")]
+
+    def _signal(self, number: int) -> None:
+        for process in self.processes:
+            process.send_signal(number)
 
 
 def extract_folder(index: Path, folder: Path) -> None:
@@ -188,13 +218,13 @@ def extract_folder(index: Path, folder: Path) -> None:
 def run_ours(paths: list[Path], repeats: int, folder: Path, cores: int, meanwhile: Callable[[], object]) -> dict:
     """Extract every clip `repeats` times under different names; where the time of the cores went, in seconds.
 
-    meanwhile: called every EVERY seconds, with all of the extraction stopped; its time does not count.
+    meanwhile: called every EVERY seconds with all of the extraction stopped; its time does not count.
     """
     folder.mkdir(parents=True)
     index = folder / "index.csv"
     rows = "".join(f"{number}-{path.stem},{path}\n" for number in range(repeats) for path in paths)
     index.write_text("clip,path\n" + rows, encoding="utf-8")
-    before, start, pauses, paused_cpu = children_cpu(), time.time(), [], 0.0
+    before, start, pauses = children_cpu(), time.time(), []
     process = subprocess.Popen([sys.executable, __file__, "--run", str(index), str(folder)], env=environment(),
                                start_new_session=True)
     try:
@@ -203,9 +233,8 @@ def run_ours(paths: list[Path], repeats: int, folder: Path, cores: int, meanwhil
                 process.wait(EVERY)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGSTOP)
-                pause, cpu = time.time(), children_cpu()
+                pause = time.time()
                 meanwhile()
-                paused_cpu += children_cpu() - cpu
                 pauses.append((pause, time.time()))
                 os.killpg(process.pid, signal.SIGCONT)
     finally:
@@ -226,7 +255,7 @@ def run_ours(paths: list[Path], repeats: int, folder: Path, cores: int, meanwhil
     busy = sum(end - begin for log in logs for begin, end in log)
     return {
         "clock": clock(stop),
-        "cpu": children_cpu() - before - paused_cpu,
+        "cpu": children_cpu() - before,
         "core_seconds": {
             "start_until_first_clip": sum(log[0][0] for log in logs),
             "cores_without_any_clip": (cores - len(logs)) * clock(stop),
@@ -245,13 +274,15 @@ def measure_size(size: str, seconds: float, folder: Path, cores: list[int]) -> d
     """All figures of one picture size, with about `seconds` of extraction by Dask."""
     paths, clips = gather_clips(size, folder / "clips")
     print(f"{size}: {clips}; the parts alone ...", flush=True)
-    parts = parts_on_all_cores(paths, cores, whole=True)
-    frames = sum(part["frames"] for part in parts)
-    a_frame = sum(part["decode"] + part["holistic"] for part in parts) / frames
+    alone = PartsOnAllCores(paths, cores)
+    frames = sum(one["frames"] for one in alone.first)
+    a_frame = sum(one["decode"] + one["holistic"] for one in alone.first) / frames
     repeats = max(1, round(seconds * len(cores) / a_frame / frames))
-    print(f"{size}: {repeats} times {frames} frames by Dask ...", flush=True)
-    ours = run_ours(paths, repeats, folder / "run", len(cores),
-                    lambda: parts.extend(parts_on_all_cores(paths, cores, whole=False)))
+    print(f"{size}: {repeats} times {frames} frames by Dask, and the parts in turns ...", flush=True)
+    try:
+        ours = run_ours(paths, repeats, folder / "run", len(cores), lambda: alone.run(EVERY / 2))
+    finally:
+        parts = alone.close()
 
     def mean(part: str) -> float:
         measured = [one for one in parts if part in one]
@@ -263,7 +294,7 @@ def measure_size(size: str, seconds: float, folder: Path, cores: list[int]) -> d
     spent["computing_beyond_the_limit"] = round(ours["core_seconds"]["computing"] - frames * limit_cpu, 2)
     return {
         "clips": clips, "frames": frames, "seconds": round(ours["clock"], 1),
-        "bare_fps": round(len(cores) / mean("holistic_clock"), 2),
+        "bare_fps": round(len(cores) / mean("holistic"), 2),
         "limit_fps": round(len(cores) / limit_cpu, 2),
         "ours_fps": round(frames / ours["clock"], 2),
         "fraction_of_limit": round(frames / ours["clock"] * limit_cpu / len(cores), 4),
@@ -271,10 +302,11 @@ def measure_size(size: str, seconds: float, folder: Path, cores: list[int]) -> d
         "decode_cpu_ms": round(1e3 * mean("decode"), 3),
         "of_it_colour_conversion_ms": round(1e3 * mean("convert"), 3),
         "holistic_cpu_ms": round(1e3 * mean("holistic"), 3),
-        "better_hands_cpu_ms": round(1e3 * (mean("searching") - mean("holistic")), 3),
+        "better_hands_cpu_ms": round(1e3 * sum(one["searching"] - one["holistic"] for one in alone.first)
+                                     / sum(one["frames"] for one in alone.first), 3),
         "of_it_copy_of_the_picture_ms": round(1e3 * mean("copy"), 3),
-        "of_it_making_the_instance_ms_a_clip": round(1e3 * sum(one.get("instance", 0) for one in parts)
-                                                     / sum(one["clips"] for one in parts if "instance" in one), 1),
+        "of_it_making_the_instance_ms_a_clip": round(1e3 * sum(one["instance"] for one in alone.first)
+                                                     / sum(one["clips"] for one in alone.first), 1),
         "core_seconds": {"all": round(len(cores) * ours["clock"], 2), **spent},
     }
 
@@ -296,15 +328,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=300,
                         help="of extraction by Dask, for each size (default: %(default)s)")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="(default: all)")
-    parser.add_argument("--parts", nargs="+", help=argparse.SUPPRESS)  # these four: how the benchmark calls itself
+    parser.add_argument("--parts", nargs="+", help=argparse.SUPPRESS)  # these three: how the benchmark calls itself
     parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--whole", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--run", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.parts:
         os.sched_setaffinity(0, {options.core})
-        print(json.dumps(measure_parts(options.parts, options.whole)))
-        return 0
+        measure_parts(options.parts)
     if options.run:
         extract_folder(*options.run)
         return 0
