@@ -146,7 +146,7 @@ VARIATIONS = {
     "no move, turn or scale": Variation(augmentation=_STILL),
     "nothing hidden": Variation(augmentation={"hide_time": 0.0, "hide_part": 0.0}),
     "fingers as they are": Variation(augmentation={"bend": 0.0, "bones": 0.0}),
-    "fingers bent twice as much": Variation(augmentation={"bend": 8.0, "bones": 0.15}),
+    "fingers bent twice as much": Variation(augmentation={"bend": 4.0, "bones": 0.08}),
     "no noise": Variation(augmentation={"noise": 0.0}),
 }
 
