@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from model_table import locked
+from model_table import locked, put_row, same
 from slr_lib.augment import STRENGTHS, AugmentSettings
 from slr_lib.data_sets import DataSet, find_project, load_data_set
 from slr_lib.errors import InputError, exit_status
@@ -160,11 +160,12 @@ class Run:
     signs: int
     epochs: int
     seed: int
+    recipe: str  # recipe_hash's when the command began
 
     @property
     def key(self) -> dict:
         """The table's columns KEY."""
-        values = (self.name, self.data_set.name, self.signs, self.epochs, self.seed, recipe_hash())
+        values = (self.name, self.data_set.name, self.signs, self.epochs, self.seed, self.recipe)
         return dict(zip(KEY, values, strict=True))
 
     def train(self) -> Trained:
@@ -205,11 +206,6 @@ def read_rows(table: Path) -> pd.DataFrame:
     return pd.read_csv(table, dtype={"recipe": str}) if table.is_file() else pd.DataFrame(columns=columns)
 
 
-def same(rows: pd.DataFrame, key: dict) -> pd.Series:
-    """Bool a row: is it of this run?"""
-    return (rows[list(KEY)].astype(str) == pd.Series(key).astype(str)).all(axis=1)
-
-
 def carry_out(run: Run, table: Path, again: bool) -> dict:
     """Train a run that the table lacks; returns its row."""
     rows = read_rows(table)
@@ -221,9 +217,7 @@ def carry_out(run: Run, table: Path, again: bool) -> dict:
     row = {**run.key, **{name: round(last[name].mean(), 4) for name in FIGURES},
            "parameters": trained.metrics["parameters"], "seconds": round(trained.seconds, 1)}
     with locked(table):  # others may have written meanwhile
-        rows = read_rows(table)
-        kept = rows[~same(rows, run.key)]
-        write_table(pd.concat([kept, pd.DataFrame([row])]) if len(kept) else pd.DataFrame([row]), table)
+        write_table(put_row(read_rows(table), row, run.key), table)
     return row
 
 
@@ -260,10 +254,10 @@ def run(options: argparse.Namespace) -> str:
     """Carry out what the command line asks for; returns the table."""
     table = find_project() / "reports" / "ablations.csv"
     if not options.table:
-        data_set = load_data_set(options.dataset)
+        data_set, recipe = load_data_set(options.dataset), recipe_hash()
         for seed in options.seed:
             for name in options.only:
-                row = carry_out(Run(name, data_set, options.signs, options.epochs, seed), table, options.again)
+                row = carry_out(Run(name, data_set, options.signs, options.epochs, seed, recipe), table, options.again)
                 print(f"{name}, seed {seed}: validation top-1 {row['val_top1']:.1f}, mean accuracy "
                       f"{row['val_mean_accuracy']:.1f}, loss {row['val_loss']:.3f}", flush=True)
     text = render(read_rows(table))

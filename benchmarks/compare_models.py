@@ -31,7 +31,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
-from model_table import KEY, locked, read_table, render
+from model_table import KEY, locked, put_row, read_table, render, same
 from references import REFERENCES, build_reference
 from slr_lib.augment import AugmentSettings, augmentation
 from slr_lib.checkpoint import load_checkpoint
@@ -234,22 +234,13 @@ def carry_out(run: Run, table: Path, test: bool, again: bool) -> dict:
     for figures, _ in measured:
         row |= {name: round(float(value), 3) for name, value in figures.items()}
     with locked(table):  # others may have written meanwhile
-        rows = read_table(table)
-        kept = rows[~same(rows, run)]
-        added = pd.DataFrame([row]).reindex(columns=rows.columns)
-        write_table(pd.concat([kept, added]) if len(kept) else added, table)
+        write_table(put_row(read_table(table), row, run.key), table)
     return row
-
-
-def same(rows: pd.DataFrame, run: Run) -> pd.Series:
-    """Bool a row: is it this run's?"""
-    key = pd.DataFrame([run.key]).iloc[0]
-    return (rows[list(KEY)].astype(str) == key.astype(str)).all(axis=1)
 
 
 def find_row(rows: pd.DataFrame, run: Run) -> dict | None:
     """A run's row of the table, or None."""
-    found = rows[same(rows, run)]
+    found = rows[same(rows, run.key)]
     return found.iloc[0].to_dict() if len(found) else None
 
 

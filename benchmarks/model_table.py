@@ -44,6 +44,17 @@ def locked(table: Path) -> Iterator[None]:
         yield
 
 
+def same(rows: pd.DataFrame, key: dict) -> pd.Series:
+    """Bool a row: is it of the run with this key?"""
+    return (rows[list(key)].astype(str) == pd.Series(key).astype(str)).all(axis=1)
+
+
+def put_row(rows: pd.DataFrame, row: dict, key: dict) -> pd.DataFrame:
+    """The rows with one more, in place of that of the same run."""
+    kept, added = rows[~same(rows, key)], pd.DataFrame([row]).reindex(columns=rows.columns)
+    return pd.concat([kept, added]) if len(kept) else added
+
+
 def render(rows: pd.DataFrame, folder: Path, references: tuple[str, ...]) -> str:
     """Markdown: for every task a table of the models, then ours less the best reference, clip by clip.
 
