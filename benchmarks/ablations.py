@@ -175,8 +175,8 @@ class Run:
             InputError: the clips are not prepared, or there is no validation part.
         """
         variation = VARIATIONS[self.name]
-        settings, augmented = train_recipe()
-        settings = replace(settings, epochs=self.epochs, least_steps=0, seed=self.seed, **variation.settings)
+        settings, augmented = train_recipe(self.epochs)
+        settings = replace(settings, seed=self.seed, **variation.settings)
         if variation.strength:
             augmented = STRENGTHS[variation.strength]
         augmented = replace(augmented or AugmentSettings(), **variation.augmentation)

@@ -118,9 +118,8 @@ def plan(options: argparse.Namespace) -> list[Run]:
         InputError: an unknown data set, fold or setting, or a checkpoint that cannot be read.
     """
     data_set = load_data_set(options.dataset)
-    settings, augmented = recipe_of(options.model)
-    given = {"epochs": options.epochs, "least_steps": 0 if options.epochs else None, "batch_size": options.batch_size,
-             "learning_rate": options.learning_rate}
+    settings, augmented = recipe_of(options.model, options.epochs)
+    given = {"batch_size": options.batch_size, "learning_rate": options.learning_rate}
     settings = replace(settings, **{key: value for key, value in given.items() if value is not None})
     if options.augmentation:
         augmented = augmentation(options.augmentation)
@@ -146,9 +145,9 @@ def plan(options: argparse.Namespace) -> list[Run]:
     ]
 
 
-def recipe_of(model: str) -> tuple[TrainSettings, AugmentSettings | None]:
+def recipe_of(model: str, epochs: int | None = None) -> tuple[TrainSettings, AugmentSettings | None]:
     """Settings and augmentation of a model: of the recogniser those of params.yaml, whose budget all share."""
-    settings, augmented = train_recipe()
+    settings, augmented = train_recipe(epochs)
     if model == OURS:
         return settings, augmented
     reference = REFERENCES[model]

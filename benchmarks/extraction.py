@@ -26,11 +26,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle, pairwise
 from pathlib import Path
+from statistics import fmean
 from unittest.mock import patch
 
 import numpy as np
@@ -90,8 +91,7 @@ def draw_clips(folder: Path, width: int, height: int) -> list[Path]:
 def measure_parts(paths: list[str]) -> None:
     """CPU seconds of this process for every part, each alone; runs in a process of its own until it is killed.
 
-    Prints a line of JSON for the clips with all parts, then one for each clip with those of the limit, round after
-    round.
+    Prints a line of JSON for every clip: all parts in the first round, then those of the limit, round after round.
     """
     from slr_lib import landmarks, video
     from slr_lib.memory import keep_memory
@@ -116,8 +116,12 @@ def measure_parts(paths: list[str]) -> None:
         with video.read_video(path) as opened:
             pictures = [picture for _, picture in opened]
         timed("holistic", landmarks.extract_landmarks)(pictures, settings)
-        spent["frames"] += len(pictures)
+        spent["frames"] = len(pictures)
         return pictures
+
+    def say(path: str) -> None:
+        print(json.dumps({"clip": path, **spent}), flush=True)
+        spent.clear()
 
     keep_memory()
     settings = landmarks.HolisticSettings(**BARE)
@@ -131,29 +135,34 @@ def measure_parts(paths: list[str]) -> None:
         with landmarks._quiet():
             timed("instance", lambda: landmarks._holistic(settings).close())()
         timed("searching", landmarks.extract_landmarks)(pictures, landmarks.HolisticSettings())
-        spent["clips"] += 1
+        say(path)
     for path in cycle(paths):
-        print(json.dumps(spent), flush=True)
-        spent.clear()
         measure_limit(path)
+        say(path)
 
 
 class PartsOnAllCores:
-    """`measure_parts` in a process a core, bound to it, each with its share of the clips; stopped until `run`.
+    """`measure_parts` in a process a core, bound to it, each of all clips; their first round is made, then they `run`.
 
-    first: what each said of all its clips.
+    Raises SystemExit where one of them fails.
     """
 
     def __init__(self, paths: list[Path], cores: list[int]):
-        shares = [paths[number::len(cores)] or paths[:1] for number in range(len(cores))]
-        self.processes = [
-            subprocess.Popen([sys.executable, __file__, "--core", str(core), "--parts", *map(str, share)],
-                             stdout=subprocess.PIPE, text=True, env=environment())
-            for core, share in zip(cores, shares)]
-        self.first = [json.loads(process.stdout.readline() or "null") for process in self.processes]
-        self._signal(signal.SIGSTOP)
-        if None in self.first:
-            raise SystemExit("a process that measures the parts failed; its message stands above")
+        self.processes = []
+        try:
+            for number, core in enumerate(cores):
+                start = number * len(paths) // len(cores)  # not all at the same clip at once
+                clips = map(str, paths[start:] + paths[:start])
+                self.processes.append(subprocess.Popen(
+                    [sys.executable, __file__, "--core", str(core), "--parts", *clips],
+                    stdout=subprocess.PIPE, text=True, env=environment()))
+            self.said = [json.loads(process.stdout.readline() or "null") for process in self.processes for _ in paths]
+            if None in self.said:
+                raise SystemExit("a process that measures the parts failed; its message stands above")
+            self._signal(signal.SIGSTOP)
+        except BaseException:
+            self._signal(signal.SIGKILL)
+            raise
 
     def run(self, seconds: float) -> None:
         """Let them go on for some seconds."""
@@ -161,15 +170,36 @@ class PartsOnAllCores:
         time.sleep(seconds)
         self._signal(signal.SIGSTOP)
 
-    def close(self) -> list[dict]:
-        """End them; all that they said."""
+    def close(self) -> PartSeconds:
+        """End them; what they measured."""
         self._signal(signal.SIGKILL)
-        said = [line for process in self.processes for line in process.communicate()[0].splitlines(True)]
-        return self.first + [json.loads(line) for line in said if line.endswith("\n")]
+        said = [line for process in self.processes for line in process.stdout.read().splitlines(True)]
+        return PartSeconds(self.said + [json.loads(line) for line in said if line.endswith("\n")])
 
     def _signal(self, number: int) -> None:
         for process in self.processes:
             process.send_signal(number)
+
+
+class PartSeconds:
+    """Means of what `measure_parts` printed: of every clip over its rounds first, for a core goes over cheap ones more.
+
+    frames: of all clips once.
+    """
+
+    def __init__(self, said: list[dict]):
+        self.clips = defaultdict(list)
+        for line in said:
+            self.clips[line["clip"]].append(line)
+        self.frames = sum(lines[0]["frames"] for lines in self.clips.values())
+
+    def a_clip(self, part: str) -> float:
+        """CPU seconds of a part, the mean of the clips."""
+        return fmean(fmean(line[part] for line in lines if part in line) for lines in self.clips.values())
+
+    def a_frame(self, part: str) -> float:
+        """CPU seconds of a part a frame."""
+        return self.a_clip(part) * len(self.clips) / self.frames
 
 
 def extract_folder(index: Path, folder: Path) -> None:
@@ -275,38 +305,30 @@ def measure_size(size: str, seconds: float, folder: Path, cores: list[int]) -> d
     paths, clips = gather_clips(size, folder / "clips")
     print(f"{size}: {clips}; the parts alone ...", flush=True)
     alone = PartsOnAllCores(paths, cores)
-    frames = sum(one["frames"] for one in alone.first)
-    a_frame = sum(one["decode"] + one["holistic"] for one in alone.first) / frames
-    repeats = max(1, round(seconds * len(cores) / a_frame / frames))
-    print(f"{size}: {repeats} times {frames} frames by Dask, and the parts in turns ...", flush=True)
+    first = PartSeconds(alone.said)
+    repeats = max(1, round(seconds * len(cores) / (first.a_frame("decode") + first.a_frame("holistic")) / first.frames))
+    print(f"{size}: {repeats} times {first.frames} frames by Dask, and the parts in turns ...", flush=True)
     try:
         ours = run_ours(paths, repeats, folder / "run", len(cores), lambda: alone.run(EVERY / 2))
     finally:
         parts = alone.close()
-
-    def mean(part: str) -> float:
-        measured = [one for one in parts if part in one]
-        return sum(one[part] for one in measured) / sum(one["frames"] for one in measured)
-
-    frames *= repeats
-    limit_cpu = mean("decode") + mean("holistic")
+    frames = repeats * first.frames
+    limit_cpu = parts.a_frame("decode") + parts.a_frame("holistic")
     spent = {part: round(value, 2) for part, value in ours["core_seconds"].items()}
     spent["computing_beyond_the_limit"] = round(ours["core_seconds"]["computing"] - frames * limit_cpu, 2)
     return {
         "clips": clips, "frames": frames, "seconds": round(ours["clock"], 1),
-        "bare_fps": round(len(cores) / mean("holistic"), 2),
+        "bare_fps": round(len(cores) / parts.a_frame("holistic"), 2),
         "limit_fps": round(len(cores) / limit_cpu, 2),
         "ours_fps": round(frames / ours["clock"], 2),
         "fraction_of_limit": round(frames / ours["clock"] * limit_cpu / len(cores), 4),
         "cpu_fraction": round(frames * limit_cpu / ours["cpu"], 4),
-        "decode_cpu_ms": round(1e3 * mean("decode"), 3),
-        "of_it_colour_conversion_ms": round(1e3 * mean("convert"), 3),
-        "holistic_cpu_ms": round(1e3 * mean("holistic"), 3),
-        "better_hands_cpu_ms": round(1e3 * sum(one["searching"] - one["holistic"] for one in alone.first)
-                                     / sum(one["frames"] for one in alone.first), 3),
-        "of_it_copy_of_the_picture_ms": round(1e3 * mean("copy"), 3),
-        "of_it_making_the_instance_ms_a_clip": round(1e3 * sum(one["instance"] for one in alone.first)
-                                                     / sum(one["clips"] for one in alone.first), 1),
+        "decode_cpu_ms": round(1e3 * parts.a_frame("decode"), 3),
+        "of_it_colour_conversion_ms": round(1e3 * parts.a_frame("convert"), 3),
+        "holistic_cpu_ms": round(1e3 * parts.a_frame("holistic"), 3),
+        "better_hands_cpu_ms": round(1e3 * (first.a_frame("searching") - first.a_frame("holistic")), 3),
+        "of_it_copy_of_the_picture_ms": round(1e3 * parts.a_frame("copy"), 3),
+        "of_it_making_the_instance_ms_a_clip": round(1e3 * parts.a_clip("instance"), 1),
         "core_seconds": {"all": round(len(cores) * ours["clock"], 2), **spent},
     }
 
@@ -325,7 +347,7 @@ def environment() -> dict[str, str]:
 def main(arguments: list[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=300,
+    parser.add_argument("--seconds", type=float, default=600,
                         help="of extraction by Dask, for each size (default: %(default)s)")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="(default: all)")
     parser.add_argument("--parts", nargs="+", help=argparse.SUPPRESS)  # these three: how the benchmark calls itself

@@ -61,10 +61,9 @@ class AugmentSettings:
     is cut off its ends; mirror: chance; scale: of both axes; stretch: of x against y; shear; shift: in units of the
     body; rotation: in the picture, degrees; turn: about the vertical and the sideways axis, degrees; bend: degrees by
     which a finger's bone turns against the one before it, bones: logarithm of how much longer it gets, both spreads of
-    normal numbers, the same in all frames of a clip; hide_time: chance
-    to hide a stretch of hide_longest of the frames at most; hide_part: chance to hide one part for part_longest of the
-    frames at most; exchange: chance to take the face from another clip of the sign; noise: times the error that
-    detection makes (NOISE).
+    normal numbers, the same in all frames of a clip; hide_time: chance to hide a stretch of hide_longest of the frames
+    at most; hide_part: chance to hide one part for part_longest of the frames at most; exchange: chance to take the
+    face from another clip of the sign; noise: times the error that detection makes (NOISE).
     """
 
     tempo: float = 0.0
@@ -246,6 +245,8 @@ def reshape_hands(batch: Batch, skeleton: Skeleton, bend: float, bones: float, g
     Args:
         bend, bones: as of AugmentSettings.
     """
+    if not skeleton.hands:
+        return batch
     points = batch.points.clone()
     for part in skeleton.hands:
         order, before, way = _tree(part.points, skeleton.edges)

@@ -170,7 +170,8 @@ def own_results(measured: pd.DataFrame, published: pd.DataFrame | None = None) -
             x, y = rows.loc[which, name].dropna().astype(float), np.flatnonzero(which & rows[name].notna().to_numpy())
             if len(x):
                 face = colour if marker == "d" else "white"
-                axes.plot(x, y, marker, color=face, markeredgecolor=colour, markersize=6, label=words + by, zorder=4)
+                axes.plot(x, y, marker, color=face, markeredgecolor=colour, markersize=6, label=words + by, zorder=4,
+                          clip_on=False)  # whole at 100 % too
     chance = 100 / int(first["classes"])
     axes.axvline(chance, color=RED, linewidth=1.2, linestyle=":", label=f"chance: {chance:.3g} %")
     axes.set_ylim(len(rows) - 0.4, -0.6)

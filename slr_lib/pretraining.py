@@ -173,8 +173,11 @@ def check_start(path: str | os.PathLike, data_set: DataSet, fold: str) -> Checkp
     return checkpoint
 
 
-def train_recipe() -> tuple[TrainSettings, AugmentSettings | None]:
+def train_recipe(epochs: int | None = None) -> tuple[TrainSettings, AugmentSettings | None]:
     """Settings and augmentation of the section `train` of params.yaml.
+
+    Args:
+        epochs: instead of the recipe's number; exactly so many then, however few the clips.
 
     Raises:
         InputError: it has an unknown key.
@@ -184,16 +187,16 @@ def train_recipe() -> tuple[TrainSettings, AugmentSettings | None]:
     if unknown := sorted(set(params) - known - {"augmentation"}):
         raise InputError(f"params.yaml: train.{unknown[0]} is no setting of a training; mend it.")
     settings = TrainSettings(**{name: value for name, value in params.items() if name in known})
+    if epochs is not None:
+        settings = replace(settings, epochs=epochs, least_steps=0)
     return settings, augmentation(params["augmentation"])
 
 
 def run(options: argparse.Namespace) -> str:
     """What the command line asks for; returns a line that sums it up."""
-    settings, augmented = train_recipe()
-    given = {name: getattr(options, name) for name in ("epochs", "batch_size", "learning_rate", "seed")}
+    settings, augmented = train_recipe(options.epochs)
+    given = {name: getattr(options, name) for name in ("batch_size", "learning_rate", "seed")}
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
-    if options.epochs:
-        settings = replace(settings, least_steps=0)
     if options.augmentation:
         augmented = augmentation(options.augmentation)
     targets = [FoldOf(load_data_set(name), options.fold) for name in options.targets]
