@@ -18,44 +18,13 @@ import compare_models
 from model_table import COLUMNS, interval, read_table, render
 from slr_lib import pretraining
 from slr_lib.checkpoint import load_checkpoint
-from slr_lib.data_sets import load_data_set
-from slr_lib.index import write_index
-from slr_lib.landmark_store import ClipLandmarks, LandmarkStore
 from slr_lib.notebook import read_params
-from slr_lib.packed_clips import PackedClips, pack_clips
-from slr_lib.parts import write_parts
-from slr_lib.skeleton import load_skeleton
-
-SET = """
-title: Tiny
-kind: landmarks
-path: nowhere
-skeleton: hands
-class_counts: [3]
-import: {format: npy}
-"""
 
 
 @pytest.fixture
 def tiny(project):
-    """A data set of 3 signs, told apart by where the hands are, as prepare_clips leaves it."""
-    (project / "data_sets" / "tiny.yaml").write_text(SET)
-    data_set = load_data_set("tiny")
-    random, store, rows = np.random.default_rng(0), LandmarkStore(data_set.landmarks), []
-    store.prepare()
-    for number in range(30):
-        sign, part = number % 3, ("train", "train", "train", "val", "test")[number // 3 % 5]
-        points = random.normal(0.5, 0.05, (9 + number % 4, 42, 3)).astype(np.float32)
-        points[:, :21, 0] += 0.4 * sign
-        store.write(f"{number:03}", ClipLandmarks(points, np.arange(len(points)) / 30))
-        rows.append({"clip": f"{number:03}", "gloss": f"sign {sign}", "signer": "", "split": part, "duplicates": "",
-                     "path": "", "begin": "", "end": "", "frames": ""})
-    index = pd.DataFrame(rows)
-    write_index(index, data_set)
-    (data_set.data / "signs.csv").write_text("sign\nsign 0\nsign 1\nsign 2\n")
-    pack_clips(index, store, load_skeleton("hands"), data_set.clips, progress=False)
-    write_parts(data_set, PackedClips(data_set.clips), 0.15, 0)
-    return data_set
+    """A data set of 3 signs, 18 training, 6 validation and 6 test clips."""
+    return make_set(project, "tiny")
 
 
 def command(*arguments: str) -> int:
