@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from model_table import locked, put_row, same
+from model_table import find_row, locked, put_row
 from slr_lib.augment import STRENGTHS, AugmentSettings
 from slr_lib.data_sets import DataSet, find_project, load_data_set
 from slr_lib.errors import InputError, exit_status
@@ -208,10 +208,9 @@ def read_rows(table: Path) -> pd.DataFrame:
 
 def carry_out(run: Run, table: Path, again: bool) -> dict:
     """Train a run that the table lacks; returns its row."""
-    rows = read_rows(table)
-    found = rows[same(rows, run.key)]
-    if len(found) and not again:
-        return found.iloc[0].to_dict()
+    row = find_row(read_rows(table), run.key)
+    if row is not None and not again:
+        return row
     trained = run.train()
     last = trained.curves.tail(LAST)
     row = {**run.key, **{name: round(last[name].mean(), 4) for name in FIGURES},

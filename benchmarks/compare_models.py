@@ -31,7 +31,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
-from model_table import KEY, locked, put_row, read_table, render, same
+from model_table import KEY, find_row, locked, put_row, read_table, render
 from references import REFERENCES, build_reference
 from slr_lib.augment import AugmentSettings, augmentation
 from slr_lib.checkpoint import load_checkpoint
@@ -212,7 +212,7 @@ def carry_out(run: Run, table: Path, test: bool, again: bool) -> dict:
     Raises:
         InputError: the clips are not prepared, or the test part has none of the signs.
     """
-    row = find_row(read_table(table), run)
+    row = find_row(read_table(table), run.key)
     tested = row is not None and not np.isnan(row["test_clips"])
     if row is not None and not again and (tested or not test):
         print(f"{run.title}: in the table already")
@@ -235,12 +235,6 @@ def carry_out(run: Run, table: Path, test: bool, again: bool) -> dict:
     with locked(table):  # others may have written meanwhile
         write_table(put_row(read_table(table), row, run.key), table)
     return row
-
-
-def find_row(rows: pd.DataFrame, run: Run) -> dict | None:
-    """A run's row of the table, or None."""
-    found = rows[same(rows, run.key)]
-    return found.iloc[0].to_dict() if len(found) else None
 
 
 def sha256(path: Path) -> str:

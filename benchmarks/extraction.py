@@ -142,27 +142,25 @@ def measure_parts(paths: list[str]) -> None:
 
 
 class PartsOnAllCores:
-    """`measure_parts` in a process a core, bound to it, each of all clips; their first round is made, then they `run`.
-
-    Raises SystemExit where one of them fails.
-    """
+    """`measure_parts` in a process a core, bound to it, each of all clips; to be closed whatever happens."""
 
     def __init__(self, paths: list[Path], cores: list[int]):
-        self.processes = []
-        try:
-            for number, core in enumerate(cores):
-                start = number * len(paths) // len(cores)  # not all at the same clip at once
-                clips = map(str, paths[start:] + paths[:start])
-                self.processes.append(subprocess.Popen(
-                    [sys.executable, __file__, "--core", str(core), "--parts", *clips],
-                    stdout=subprocess.PIPE, text=True, env=environment()))
-            self.said = [json.loads(process.stdout.readline() or "null") for process in self.processes for _ in paths]
-            if None in self.said:
-                raise SystemExit("a process that measures the parts failed; its message stands above")
-            self._signal(signal.SIGSTOP)
-        except BaseException:
-            self._signal(signal.SIGKILL)
-            raise
+        self.paths, self.processes, self.said = paths, [], []
+        for number, core in enumerate(cores):
+            start = number * len(paths) // len(cores)  # not all at the same clip at once
+            clips = map(str, paths[start:] + paths[:start])
+            self.processes.append(subprocess.Popen(
+                [sys.executable, __file__, "--core", str(core), "--parts", *clips], stdout=subprocess.PIPE, text=True,
+                env=environment()))
+
+    def first_round(self) -> PartSeconds:
+        """What they measure in their first round; then they stand still. Raises SystemExit where one of them fails."""
+        lines = [process.stdout.readline() for process in self.processes for _ in self.paths]
+        if "" in lines:
+            raise SystemExit("a process that measures the parts failed; its message stands above")
+        self._signal(signal.SIGSTOP)
+        self.said = [json.loads(line) for line in lines]
+        return PartSeconds(self.said)
 
     def run(self, seconds: float) -> None:
         """Let them go on for some seconds."""
@@ -171,7 +169,7 @@ class PartsOnAllCores:
         self._signal(signal.SIGSTOP)
 
     def close(self) -> PartSeconds:
-        """End them; what they measured."""
+        """End them; all that they measured."""
         self._signal(signal.SIGKILL)
         said = [line for process in self.processes for line in process.stdout.read().splitlines(True)]
         return PartSeconds(self.said + [json.loads(line) for line in said if line.endswith("\n")])
@@ -305,10 +303,11 @@ def measure_size(size: str, seconds: float, folder: Path, cores: list[int]) -> d
     paths, clips = gather_clips(size, folder / "clips")
     print(f"{size}: {clips}; the parts alone ...", flush=True)
     alone = PartsOnAllCores(paths, cores)
-    first = PartSeconds(alone.said)
-    repeats = max(1, round(seconds * len(cores) / (first.a_frame("decode") + first.a_frame("holistic")) / first.frames))
-    print(f"{size}: {repeats} times {first.frames} frames by Dask, and the parts in turns ...", flush=True)
     try:
+        first = alone.first_round()
+        a_round = first.frames * (first.a_frame("decode") + first.a_frame("holistic"))
+        repeats = max(1, round(seconds * len(cores) / a_round))
+        print(f"{size}: {repeats} times {first.frames} frames by Dask, and the parts in turns ...", flush=True)
         ours = run_ours(paths, repeats, folder / "run", len(cores), lambda: alone.run(EVERY / 2))
     finally:
         parts = alone.close()

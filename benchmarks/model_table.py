@@ -44,15 +44,20 @@ def locked(table: Path) -> Iterator[None]:
         yield
 
 
-def same(rows: pd.DataFrame, key: dict) -> pd.Series:
-    """Bool a row: is it of the run with this key?"""
-    return (rows[list(key)].astype(str) == pd.Series(key).astype(str)).all(axis=1)
+def find_row(rows: pd.DataFrame, key: dict) -> dict | None:
+    """The row of the run with this key, or None."""
+    found = rows[_same(rows, key)]
+    return found.iloc[0].to_dict() if len(found) else None
 
 
 def put_row(rows: pd.DataFrame, row: dict, key: dict) -> pd.DataFrame:
     """The rows with one more, in place of that of the same run."""
-    kept, added = rows[~same(rows, key)], pd.DataFrame([row]).reindex(columns=rows.columns)
+    kept, added = rows[~_same(rows, key)], pd.DataFrame([row]).reindex(columns=rows.columns)
     return pd.concat([kept, added]) if len(kept) else added
+
+
+def _same(rows: pd.DataFrame, key: dict) -> pd.Series:
+    return (rows[list(key)].astype(str) == pd.Series(key).astype(str)).all(axis=1)
 
 
 def render(rows: pd.DataFrame, folder: Path, references: tuple[str, ...]) -> str:
