@@ -43,7 +43,7 @@ TURNED_TOO = ("720x1280",)  # sizes whose landscape clips are taken as well: the
 HEADLINE = ("bare_fps", "limit_fps", "ours_fps", "fraction_of_limit", "decode_cpu_ms", "holistic_cpu_ms",
             "better_hands_cpu_ms")
 BARE = {"min_hand_confidence": 0.5, "second_look": False}
-EVERY = 10  # seconds of extraction between two turns of its parts, which take half as long
+EVERY = 4  # seconds of extraction between two turns of its parts, which take half as long
 DRAWN = 8  # clips a size, where no real ones are
 
 

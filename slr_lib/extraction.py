@@ -173,6 +173,7 @@ def extract_clip(task: _Task, store: LandmarkStore, settings: HolisticSettings, 
                 while ahead:
                     time, picture = ahead.popleft()
                     times.append(time)
+                    picture.flags.writeable = False  # else MediaPipe copies it
                     yield picture
 
         points = extract_landmarks(pictures(), settings)
