@@ -59,6 +59,16 @@ def test_a_missing_part_shifts_nothing():
 
 
 @needs_official
+def test_pictures_read_where_they_lie_give_the_bytes_of_copied_ones():
+    pictures = [np.ascontiguousarray(picture[:-3, :-5]) for picture in frames(6)]  # rows of no round number of bytes
+    copied = extract_landmarks(pictures)
+    for picture in pictures:
+        picture.flags.writeable = False
+    assert detected(copied)["pose"].all()
+    assert extract_landmarks(pictures).tobytes() == copied.tobytes()
+
+
+@needs_official
 def test_same_frames_same_bytes_whatever_came_before():
     first = extract_landmarks(frames(12))
     extract_landmarks(picture[:, ::-1].copy() for picture in frames(5))
