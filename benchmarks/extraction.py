@@ -5,7 +5,7 @@ decoding to RGB and of Holistic with a fresh instance a clip, each measured alon
 two); `ours_fps` = frames of the folder over the seconds from the start of the process that extracts it to its end;
 `fraction_of_limit` = ours_fps / limit_fps. The parts are measured in turns with the extraction, which is stopped
 meanwhile, and its clock with it: what others do on the host makes a core 5 % slower for some minutes, and both must see
-it alike.
+it alike. `standard_error` of the fraction tells how far two runs may differ.
 `bare_fps` is Holistic on frames in memory, from its CPU seconds. `cpu_fraction` compares CPU seconds instead of times,
 and so says something on a busy machine too. Holistic is bare throughout (BARE); what the project's own search for hands
 adds to a frame is `better_hands_cpu_ms`.
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import resource
 import signal
@@ -43,7 +44,7 @@ TURNED_TOO = ("720x1280",)  # sizes whose landscape clips are taken as well: the
 HEADLINE = ("bare_fps", "limit_fps", "ours_fps", "fraction_of_limit", "decode_cpu_ms", "holistic_cpu_ms",
             "better_hands_cpu_ms")
 BARE = {"min_hand_confidence": 0.5, "second_look": False}
-EVERY = 4  # seconds of extraction between two turns of its parts, which take half as long
+EVERY = 2  # seconds of extraction between two turns of its parts, which take half as long
 DRAWN = 8  # clips a size, where no real ones are
 
 
@@ -179,6 +180,12 @@ class PartsOnAllCores:
             process.send_signal(number)
 
 
+def standard_error(seconds: dict[str, list[float]]) -> float:
+    """Of the mean of clips that were each measured several times, as a share of it: from how times of a clip differ."""
+    shares = [value / fmean(values) - 1 for values in seconds.values() for value in values]
+    return (sum(share ** 2 for share in shares) / max(1, len(shares) - len(seconds)) / len(shares)) ** 0.5
+
+
 class PartSeconds:
     """Means of what `measure_parts` printed: of every clip over its rounds first, for a core goes over cheap ones more.
 
@@ -198,6 +205,10 @@ class PartSeconds:
     def a_frame(self, part: str) -> float:
         """CPU seconds of a part a frame."""
         return self.a_clip(part) * len(self.clips) / self.frames
+
+    def limits(self) -> dict[str, list[float]]:
+        """CPU seconds of the limit's parts together, of every clip in each round."""
+        return {clip: [line["decode"] + line["holistic"] for line in lines] for clip, lines in self.clips.items()}
 
 
 def extract_folder(index: Path, folder: Path) -> None:
@@ -227,7 +238,7 @@ def extract_folder(index: Path, folder: Path) -> None:
                 return result
             return run
 
-        note = {"begin": time.time(), "importing": 0.0, "writing": 0.0, "hashing": 0.0}
+        note = {"clip": task.path, "begin": time.time(), "importing": 0.0, "writing": 0.0, "hashing": 0.0}
         timed("importing", importlib.import_module)("mediapipe")
         with (patch.object(extraction, "_source", timed("hashing", extraction._source)),
               patch.object(LandmarkStore, "write", timed("writing", LandmarkStore.write))):
@@ -278,12 +289,16 @@ def run_ours(paths: list[Path], repeats: int, folder: Path, cores: int, meanwhil
 
     logs = [[json.loads(line) for line in log.read_text().splitlines()] for log in sorted(folder.glob("*.jsonl"))]
     total = {part: sum(note[part] for log in logs for note in log) for part in ("importing", "writing", "hashing")}
+    seconds = defaultdict(list)
+    for note in (note for log in logs for note in log[1:]):  # the first one's time is also that of importing
+        seconds[note["clip"]].append(clock(note["end"]) - clock(note["begin"]))
     logs = [[(clock(note["begin"]), clock(note["end"])) for note in log] for log in logs]
     last = max(log[-1][1] for log in logs)
     busy = sum(end - begin for log in logs for begin, end in log)
     return {
         "clock": clock(stop),
         "cpu": children_cpu() - before,
+        "standard_error": standard_error(seconds),
         "core_seconds": {
             "start_until_first_clip": sum(log[0][0] for log in logs),
             "cores_without_any_clip": (cores - len(logs)) * clock(stop),
@@ -315,12 +330,14 @@ def measure_size(size: str, seconds: float, folder: Path, cores: list[int]) -> d
     limit_cpu = parts.a_frame("decode") + parts.a_frame("holistic")
     spent = {part: round(value, 2) for part, value in ours["core_seconds"].items()}
     spent["computing_beyond_the_limit"] = round(ours["core_seconds"]["computing"] - frames * limit_cpu, 2)
+    fraction = frames / ours["clock"] * limit_cpu / len(cores)
     return {
         "clips": clips, "frames": frames, "seconds": round(ours["clock"], 1),
         "bare_fps": round(len(cores) / parts.a_frame("holistic"), 2),
         "limit_fps": round(len(cores) / limit_cpu, 2),
         "ours_fps": round(frames / ours["clock"], 2),
-        "fraction_of_limit": round(frames / ours["clock"] * limit_cpu / len(cores), 4),
+        "fraction_of_limit": round(fraction, 4),
+        "standard_error": round(fraction * math.hypot(ours["standard_error"], standard_error(parts.limits())), 4),
         "cpu_fraction": round(frames * limit_cpu / ours["cpu"], 4),
         "decode_cpu_ms": round(1e3 * parts.a_frame("decode"), 3),
         "of_it_colour_conversion_ms": round(1e3 * parts.a_frame("convert"), 3),
