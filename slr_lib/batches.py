@@ -17,7 +17,7 @@ from torch import Tensor
 
 from slr_lib import loops
 from slr_lib.augment import AugmentSettings, Batch, augment, changed_lengths
-from slr_lib.clips import Clip, ClipSettings, evenly, flat, prepare_clip
+from slr_lib.clips import FARTHEST, ClipSettings, FoundClip, evenly, find_clip, flat
 from slr_lib.errors import InputError
 from slr_lib.packed_clips import PackedClips, Statistics
 from slr_lib.skeleton import Skeleton
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MULTIPLE = 8  # frames of a batch: fewer shapes for the compiler and the memory allocator
 _BUCKETS = 16  # batches whose clips are sorted by length among themselves
 
-__all__ = ["Batch", "ClipBatches", "collate", "collate_landmarks"]
+__all__ = ["Batch", "ClipBatches", "collate_landmarks"]
 
 
 class ClipBatches:
@@ -161,26 +161,15 @@ class ClipBatches:
         return Batch(points, mask, frames, times * frames, torch.from_numpy(self.labels[places]))
 
 
-def collate(clips: Sequence[Clip], statistics: Statistics, max_frames: int = 128) -> Batch:
-    """A batch of single clips as `ClipBatches` makes them without augmentation; labels are -1."""
-    frames = min(max(len(clip.times) for clip in clips), max_frames)
-    slots = _Slots(len(clips), frames, statistics)
-    for number, clip in enumerate(clips):
-        if len(clip.times) > max_frames:
-            chosen = evenly(np.array([len(clip.times)]), np.array([max_frames]))[0]
-            clip = Clip(clip.points[chosen], clip.times[chosen], clip.mask[chosen])
-        slots.put(number, clip)
-    return slots.batch(frames)
-
-
 def collate_landmarks(landmarks: Sequence[ClipLandmarks], skeleton: Skeleton, settings: ClipSettings | None,
                       statistics: Statistics, max_frames: int = 128) -> tuple[Batch, dict[int, str]]:
-    """`collate` of the prepared clips, on as many threads as torch has; for the recogniser.
+    """A batch as `ClipBatches` makes it of these clips, prepared, without augmentation; for the recogniser.
 
-    Each clip goes all its way while it lies in a core's cache.
+    On as many threads as torch has; each clip goes all its way while it lies in a core's cache.
 
     Returns:
-        The batch, and the reasons {number: reason} of clips of which nothing can be made and which it leaves out.
+        The batch, labels -1, and the reasons {number: reason} of clips of which nothing can be made and which it
+        leaves out.
 
     Raises:
         InputError: landmarks of another skeleton.
@@ -191,12 +180,12 @@ def collate_landmarks(landmarks: Sequence[ClipLandmarks], skeleton: Skeleton, se
 
     def fill(numbers: Sequence[int]) -> None:
         for number in numbers:
-            clip = prepare_clip(landmarks[number], skeleton, settings, max_frames)
-            if isinstance(clip, str):
-                reasons[number] = clip
+            found = find_clip(landmarks[number], skeleton, settings, max_frames)
+            if isinstance(found, str):
+                reasons[number] = found
             else:
-                lengths[number] = len(clip.times)
-                slots.put(number, clip)
+                lengths[number] = len(found.times)
+                slots.put(number, found)
 
     threads = min(torch.get_num_threads(), len(landmarks))
     if threads > 1:
@@ -223,11 +212,12 @@ class _Slots:
         self.mean, self.std = statistics.mean.reshape(-1), statistics.std.reshape(-1)
         self.nothing = (0 - statistics.mean) / statistics.std * 0  # 0 or -0, as `_normalised` leaves it
 
-    def put(self, number: int, clip: Clip) -> None:
+    def put(self, number: int, found: FoundClip) -> None:
         """Write a clip of at most `frames` frames."""
-        count = len(clip.times)
-        self.mask[number, :count], self.times[number, :count], self.frames[number, :count] = clip.mask, clip.times, True
-        loops.normalise(flat(clip.points), clip.mask, self.mean, self.std, flat(self.points[number, :count]))
+        count = len(found.times)
+        self.times[number, :count], self.frames[number, :count] = found.times, True
+        loops.place_and_normalise(flat(found.points), found.mask, found.frames, found.origin, found.scale, FARTHEST,
+                                  self.mean, self.std, flat(self.points[number, :count]), self.mask[number, :count])
         self.points[number, count:] = self.nothing
 
     def batch(self, frames: int) -> Batch:

@@ -20,8 +20,8 @@ from slr_lib.slots import swapped_slots
 if TYPE_CHECKING:
     from slr_lib.landmark_store import ClipLandmarks
 
-_ABSURD = 1e6
-FARTHEST = 50.0  # units; whatever lies further from the body is a fault of detection
+_ABSURD = np.float32(1e6)
+FARTHEST = np.float32(50)  # units; whatever lies further from the body is a fault of detection
 _SHOULDERS_PER_HAND = 7.0  # shoulders' distance / root-mean-square radius of an open hand (about 38 cm / 5.5 cm)
 _OPEN_HAND = 0.8  # quantile over frames of a hand's radius: hands look smaller than they are when they point at you
 _SMALLEST_UNIT = 1e-4
@@ -58,6 +58,18 @@ class ClipSettings:
         return asdict(self)
 
 
+class FoundClip(NamedTuple):
+    """What of some landmarks becomes a clip, and how: frames int64 [F] of points float32 [T, P, 3] and of mask bool
+    [T, P]; origin float32 [3] and scale as `slr_lib.loops.place` takes them; times float32 [F]."""
+
+    points: np.ndarray
+    mask: np.ndarray
+    frames: np.ndarray
+    origin: np.ndarray
+    scale: np.float32
+    times: np.ndarray
+
+
 def prepare_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSettings | None = None,
                  max_frames: int | None = None) -> Clip | str:
     """A clip of the skeleton's selection, or the reason why there is none.
@@ -69,15 +81,27 @@ def prepare_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSet
     Raises:
         InputError: the landmarks have another number of points than the skeleton.
     """
+    found = find_clip(landmarks, skeleton, settings, max_frames)
+    if isinstance(found, str):
+        return found
+    seen = np.empty((len(found.frames), found.mask.shape[1]), bool)
+    placed = np.empty((*seen.shape, 3), np.float32)
+    loops.place(flat(found.points), found.mask, found.frames, found.origin, found.scale, FARTHEST, flat(placed), seen)
+    return Clip(placed, found.times, seen)
+
+
+def find_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSettings | None = None,
+              max_frames: int | None = None) -> FoundClip | str:
+    """`prepare_clip` up to its last step, for a caller that places the points where it wants them."""
     settings = settings or ClipSettings()
     if landmarks.points.shape[1] != len(skeleton.points):
         raise InputError(f"the landmarks have {landmarks.points.shape[1]} points, the skeleton {skeleton.name} "
                          f"{len(skeleton.points)}; set `skeleton` of the data set to the one that they were made with.")
     choice = _choice(skeleton)
     times = landmarks.times
-    mask, shows = np.empty((len(times), len(choice.indices)), bool), np.empty((2, len(times)), bool)
+    mask, shows = np.empty((len(times), len(choice.of_hand)), bool), np.empty((2, len(times)), bool)
     points = np.empty((*mask.shape, 3), np.float32)
-    loops.gather(landmarks.points, choice.indices, choice.of_hand, np.float32(_ABSURD), points, mask, shows)
+    loops.gather(flat(landmarks.points), choice.numbers, choice.of_hand, _ABSURD, flat(points), mask, shows)
     if skeleton.slots_by_detection:
         _sort_hands(points, mask, times, choice.skeleton)
     aspect = _stretch(points, landmarks.info, skeleton, settings)
@@ -89,12 +113,8 @@ def prepare_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSet
     if count < len(kept):
         points, mask, times = points[kept], mask[kept], times[kept]
     origin, unit = _body(points, mask, choice, aspect)
-    frames = evenly(np.array([count]), np.array([min(count, max_frames or count)]))[0]
-    seen = np.empty((len(frames), mask.shape[1]), bool)
-    placed = np.empty((*seen.shape, 3), np.float32)
-    loops.place(flat(points), mask, frames, np.tile(origin, mask.shape[1]), np.float32(1 / unit), np.float32(FARTHEST),
-                flat(placed), seen)
-    return Clip(placed, (times[frames] - times[0]).astype(np.float32), seen)
+    frames = _evenly(count, min(count, max_frames or count))
+    return FoundClip(points, mask, frames, origin, np.float32(1 / unit), (times[frames] - times[0]).astype(np.float32))
 
 
 def evenly(frames: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -109,12 +129,20 @@ def flat(points: np.ndarray) -> np.ndarray:
     return points.reshape(len(points), -1)
 
 
+@lru_cache(maxsize=4096)
+def _evenly(frames: int, length: int) -> np.ndarray:
+    """`evenly` of one clip, kept: int64 [length], not to be written to."""
+    chosen = evenly(np.array([frames]), np.array([length]))[0]
+    chosen.flags.writeable = False
+    return chosen
+
+
 class _Choice(NamedTuple):
-    """A skeleton's selection as every clip needs it: the selected skeleton, where its points are among all (indices
-    [P]), which are of a hand (of_hand bool [P]), the numbers of each hand's points, and those of the origin's."""
+    """A skeleton's selection as every clip needs it: the selected skeleton, where its points' x, y, z are among all
+    points' (numbers [3 P]), which points are of a hand (of_hand bool [P]), each hand's points, and the origin's."""
 
     skeleton: Skeleton
-    indices: np.ndarray
+    numbers: np.ndarray
     of_hand: np.ndarray
     hands: tuple[list[int], ...]
     origin: np.ndarray
@@ -125,7 +153,8 @@ def _choice(skeleton: Skeleton) -> _Choice:
     selected, indices = skeleton.select()
     hands = tuple(list(part.points) for part in selected.hands)
     of_hand = np.isin(np.arange(len(indices)), [point for hand in hands for point in hand])
-    return _Choice(selected, indices, of_hand, hands, np.array(selected.origin, np.int64))
+    numbers = (3 * indices[:, None] + np.arange(3)).reshape(-1)
+    return _Choice(selected, numbers, of_hand, hands, np.array(selected.origin, np.int64))
 
 
 def _stretch(points: np.ndarray, info: dict, skeleton: Skeleton, settings: ClipSettings) -> float:

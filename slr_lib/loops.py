@@ -22,29 +22,34 @@ _compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 @_compiled
 def gather(landmarks, chosen, of_hand, largest, points, mask, shows):
-    """Fill points float32 [T, P, 3] and mask bool [T, P] with the points `chosen` [P] of landmarks [T, P', 3].
+    """Fill points float32 [T, 3 P] and mask bool [T, P] with the numbers `chosen` [3 P] of landmarks [T, 3 P'].
 
     A point is seen if x and y are smaller than `largest`, whatever their sign; NaN is not. Else it is zero, and so is
     depth that is missing alone. shows bool [2, T]: whether the frame has any point, and any of a hand (of_hand [P]).
     """
-    lines, touched = landmarks.reshape(landmarks.shape[0], -1), np.float32(0)
+    touched, good = np.float32(0), np.empty(points.shape[1], np.bool_)
     for frame in range(points.shape[0]):
+        given, row, seen = landmarks[frame], points[frame], mask[frame]
         # A look at each cache line of the frame in order, for the processor fetches ahead what is read in order: the
         # points, which lie about, would each wait for the memory. (A sum of floats that is returned: the compiler may
         # neither leave it out nor read several lines at once, which takes twice as long.)
-        for i in range(0, lines.shape[1], _CACHE_LINE):
-            touched += lines[frame, i]
+        for i in range(0, given.shape[0], _CACHE_LINE):
+            touched += given[i]
+        # in loops of one step each, which the compiler does for several numbers at once
+        for i in range(row.shape[0]):
+            row[i] = given[chosen[i]]
+        for i in range(row.shape[0]):
+            good[i] = abs(row[i]) < largest
         anything, hand = False, False
-        for point in range(points.shape[1]):
-            place = landmarks[frame, chosen[point]]
-            x, y, z = place[0], place[1], place[2]
-            seen = abs(x) < largest and abs(y) < largest
-            anything |= seen
-            hand |= seen and of_hand[point]
-            mask[frame, point] = seen
-            points[frame, point, 0] = x if seen else np.float32(0)
-            points[frame, point, 1] = y if seen else np.float32(0)
-            points[frame, point, 2] = z if seen and abs(z) < largest else np.float32(0)
+        for point in range(seen.shape[0]):
+            there = good[3 * point] & good[3 * point + 1]
+            seen[point] = there
+            good[3 * point], good[3 * point + 1] = there, there
+            good[3 * point + 2] &= there
+            anything |= there
+            hand |= there & of_hand[point]
+        for i in range(row.shape[0]):
+            row[i] = row[i] if good[i] else np.float32(0)
         shows[0, frame], shows[1, frame] = anything, hand
     return touched
 
@@ -91,47 +96,68 @@ def _thrice(mask, there):
 
 
 @_compiled
+def _repeated(origin, count):
+    """origin [3] once for each of `count` points: float32 [3 count]."""
+    row = np.empty(3 * count, np.float32)
+    for point in range(count):
+        row[3 * point], row[3 * point + 1], row[3 * point + 2] = origin
+    return row
+
+
+@_compiled
+def _placed(given, there, origins, scale, farthest, row):
+    """A frame of `place`: arrays float32 [3 P]."""
+    for i in range(given.shape[0]):
+        value = (given[i] - origins[i]) * scale
+        value = farthest if value > farthest else value
+        value = -farthest if value < -farthest else value
+        row[i] = value if there[i] > 0 else np.float32(0)
+
+
+@_compiled
 def place(points, mask, frames, origin, scale, farthest, made, seen):
     """Fill made float32 [F, 3 P] and seen bool [F, P] with some frames [F] of points [T, 3 P] and of their mask [T, P].
 
     made is (points - origin) * scale within -farthest and farthest, and zero where the mask is False. origin float32
-    [3 P], scale and farthest float32.
+    [3], scale and farthest float32.
     """
-    there = np.empty(points.shape[1], np.float32)
+    there, origins = np.empty(points.shape[1], np.float32), _repeated(origin, mask.shape[1])
     for number in range(len(frames)):
-        given, row = points[frames[number]], made[number]
         seen[number] = mask[frames[number]]
         _thrice(seen[number], there)
-        for i in range(points.shape[1]):
-            value = (given[i] - origin[i]) * scale
-            value = farthest if value > farthest else value
-            value = -farthest if value < -farthest else value
-            row[i] = value if there[i] > 0 else np.float32(0)
+        _placed(points[frames[number]], there, origins, scale, farthest, made[number])
 
 
 @_compiled
-def normalise(points, mask, mean, std, made):
-    """Fill made float32 [T, 3 P] with (points - mean) / std, zero where the mask [T, P] is False.
+def _normalised(given, there, mean, std, value, step, row):
+    """A frame of `place_and_normalise`, placed: all float32 [3 P], value and step to work in."""
+    bits, value_bits, step_bits = given.view(np.int32), value.view(np.int32), step.view(np.int32)
+    width = given.shape[0]
+    for i in range(width):  # adding a step leaves of a number's 24 bits the 11 of half precision
+        step_bits[i] = max(bits[i] & _POWER, _HALF_POWERS) + _HALF_STEP
+    for i in range(width):
+        value[i] = (given[i] + step[i]) - step[i]
+    for i in range(width):
+        value_bits[i] |= bits[i] & _SIGN  # -0 where a negative number became zero
+    for i in range(width):
+        row[i] = (value[i] - mean[i]) / std[i] * there[i]
 
-    points float32 [T, 3 P] first go through half precision, as packed clips do; they must be small enough for it.
-    mean, std float32 [3 P].
+
+@_compiled
+def place_and_normalise(points, mask, frames, origin, scale, farthest, mean, std, made, seen):
+    """As `place`, but made is (what that makes, in half precision as packed clips have it - mean) / std.
+
+    mean, std float32 [3 P]; farthest must be small enough for half precision. Frame by frame, while one lies in the
+    processor's cache.
     """
-    width = points.shape[1]
-    there = np.empty(width, np.float32)
-    value = np.empty(width, np.float32)
-    step = np.empty(width, np.float32)  # adding it leaves of a number's 24 bits the 11 of half precision
-    value_bits, step_bits = value.view(np.int32), step.view(np.int32)
-    for frame in range(points.shape[0]):
-        _thrice(mask[frame], there)
-        given, bits, row = points[frame], points[frame].view(np.int32), made[frame]
-        for i in range(width):
-            step_bits[i] = max(bits[i] & _POWER, _HALF_POWERS) + _HALF_STEP
-        for i in range(width):
-            value[i] = (given[i] + step[i]) - step[i]
-        for i in range(width):
-            value_bits[i] |= bits[i] & _SIGN  # -0 where a negative number became zero
-        for i in range(width):
-            row[i] = (value[i] - mean[i]) / std[i] * there[i]
+    width, origins = points.shape[1], _repeated(origin, mask.shape[1])
+    there, placed = np.empty(width, np.float32), np.empty(width, np.float32)
+    value, step = np.empty(width, np.float32), np.empty(width, np.float32)
+    for number in range(len(frames)):
+        seen[number] = mask[frames[number]]
+        _thrice(seen[number], there)
+        _placed(points[frames[number]], there, origins, scale, farthest, placed)
+        _normalised(placed, there, mean, std, value, step, made[number])
 
 
 @_compiled

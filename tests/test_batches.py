@@ -14,8 +14,7 @@ from torch.utils.data import DataLoader
 from wlasl_slice import wlasl_clips
 
 from slr_lib.augment import AugmentSettings, augmentation
-from slr_lib.batches import ClipBatches, collate
-from slr_lib.clips import Clip
+from slr_lib.batches import ClipBatches, collate_landmarks
 from slr_lib.errors import InputError
 from slr_lib.landmark_store import ClipLandmarks, LandmarkStore
 from slr_lib.packed_clips import PackedClips, Statistics, pack_clips, statistics
@@ -154,18 +153,21 @@ def test_exchange_takes_faces_from_clips_of_the_same_sign():
     assert foreign > 20
 
 
-def test_single_clips_collate_to_what_training_would_see():
-    clips = packed([20, 150, 9])
+def test_landmarks_collate_to_what_training_sees(tmp_path):
+    store, random = LandmarkStore(tmp_path / "landmarks"), np.random.default_rng(0)
+    names = ("a", "b", "c")
+    for name, frames in zip(names, (20, 150, 9), strict=True):
+        points = random.uniform(0, 1, (frames, 42, 3)).astype(np.float32)
+        points[random.random(frames) < 0.3] = np.nan
+        store.write(name, ClipLandmarks(points, np.arange(frames) / 30, {}))
+    index = pd.DataFrame({"clip": names, "gloss": "g", "signer": "", "split": "train", "duplicates": ""})
+    pack_clips(index, store, HANDS, tmp_path / "clips", progress=False)
     made = Statistics(np.full((42, 3), 0.5, np.float32), np.full((42, 3), 2.0, np.float32))
-    loader = ClipBatches(clips, range(3), [0, 1, 2], made, HANDS, 3)
-    expected = next(iter(loader))
-    order = expected.labels.tolist()
-    ends = clips.first + clips.frames
-    parts = [slice(clips.first[i], ends[i]) for i in order]
-    singles = [Clip(clips.points[s].astype(np.float32), clips.times[s], clips.mask[s]) for s in parts]
-    found = collate(singles, made)
+    (expected,) = ClipBatches(PackedClips(tmp_path / "clips"), range(3), range(3), made, HANDS, 3, max_frames=64)
+    shown = [store.read(names[label]) for label in expected.labels]
+    found, reasons = collate_landmarks(shown, HANDS, None, made, 64)
+    assert not reasons and found.labels.tolist() == [-1] * 3
     assert all(torch.equal(a, b) for a, b in zip(found[:4], expected[:4], strict=True))
-    assert found.labels.tolist() == [-1] * 3
 
 
 def test_statistics_do_not_break_the_mirror():

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from slr_lib import recogniser
-from slr_lib.batches import collate
+from slr_lib.batches import collate_landmarks
 from slr_lib.checkpoint import Checkpoint, save_checkpoint
-from slr_lib.clips import prepare_clip
 from slr_lib.errors import InputError
 from slr_lib.landmark_store import ClipLandmarks
 from slr_lib.model import ModelConfig, build
@@ -47,16 +46,16 @@ def landmarks(skeleton: Skeleton, frames: int = 20, seed: int = 0) -> ClipLandma
 def test_guesses_are_the_models(tmp_path, skeleton):
     loaded = Recogniser.load(write(tmp_path / "m.safetensors", skeleton))
     guesses = loaded.recognise_landmarks(landmarks(skeleton), k=3)
-    clip = prepare_clip(landmarks(skeleton), skeleton, loaded.settings)
-    batch = collate([clip], loaded.statistics, 64)
+    batch, _ = collate_landmarks([landmarks(skeleton)], skeleton, loaded.settings, loaded.statistics, 64)
     with torch.inference_mode():
         model = loaded.checkpoint.model()
         shares = torch.softmax(model(batch.points, batch.mask, batch.frames, batch.times)[0], -1)
     best = shares.topk(3)
     assert [guess.gloss for guess in guesses] == [GLOSSES[i] for i in best.indices]
     assert [guess.share for guess in guesses] == pytest.approx(best.values.tolist(), abs=1e-6)
-    other = prepare_clip(landmarks(skeleton, 33, 1), skeleton, loaded.settings)
-    together = loaded.probabilities(collate([clip, other], loaded.statistics, 64))
+    both, _ = collate_landmarks([landmarks(skeleton), landmarks(skeleton, 33, 1)], skeleton, loaded.settings,
+                                loaded.statistics, 64)
+    together = loaded.probabilities(both)
     assert together[0] == pytest.approx(shares.numpy(), abs=1e-5)
 
 
