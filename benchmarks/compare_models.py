@@ -49,7 +49,6 @@ from slr_lib.training import Trained, code_digest, fit, train
 from threads import spin_briefly
 
 OURS = "ours"
-BUDGET = ("epochs", "least_steps", "batch_size")  # what all models share
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,7 @@ class Run:
             shape = {field.name: field.default for field in fields(ModelConfig) if field.default is not MISSING}
         else:
             shape = self.model
-            stated = ("least_steps", "batch_size", *REFERENCES[self.model].settings)
-            settings = {name: settings[name] for name in stated}
+            settings = {name: settings[name] for name in REFERENCES[self.model].settings}
         plain = asdict(AugmentSettings())
         augmented = asdict(self.augmentation or AugmentSettings())
         described = [shape, settings, {name: value for name, value in augmented.items() if value != plain[name]}]
@@ -146,13 +144,14 @@ def plan(options: argparse.Namespace) -> list[Run]:
 
 
 def recipe_of(model: str, epochs: int | None = None) -> tuple[TrainSettings, AugmentSettings | None]:
-    """Settings and augmentation of a model: of the recogniser those of params.yaml, whose budget all share."""
-    settings, augmented = train_recipe(epochs)
+    """Settings and augmentation of a model: of the recogniser those of params.yaml, of a reference its own."""
     if model == OURS:
-        return settings, augmented
+        return train_recipe(epochs)
     reference = REFERENCES[model]
-    budget = {name: getattr(settings, name) for name in BUDGET}
-    return TrainSettings(**budget, **reference.settings), reference.augmentation
+    settings = TrainSettings(**reference.settings)
+    if epochs is not None:
+        settings = replace(settings, epochs=epochs, least_steps=0)
+    return settings, reference.augmentation
 
 
 def weights_of(run: Run) -> Path:

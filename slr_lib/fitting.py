@@ -24,6 +24,7 @@ from slr_lib.losses import focal_cross_entropy, recognition_loss
 from slr_lib.metrics import quick_figures
 from slr_lib.mixup import draw_pairs, mix
 from slr_lib.model import Outputs
+from slr_lib.optimiser import make_optimiser
 from slr_lib.processes import gather_rows, share_of_step
 
 _RANK_SEEDS = 1_000_000_007
@@ -35,8 +36,9 @@ class TrainSettings:
     """How to train. Shares lie between 0 and 1.
 
     epochs; least_steps: a training part so small that its epochs are fewer optimiser steps gets more of them, up to
-    three times as many; batch_size: of the loader, kept with the checkpoint; learning_rate: the highest;
-    weight_decay: AdamW's, on matrices only; warmup_share: of all steps, linear, then a cosine down to 0;
+    three times as many; batch_size: of the loader, kept with the checkpoint; optimiser: `muon` for the
+    hidden layers' matrices with `adamw` for all else, or `adamw` alone; learning_rate: the highest; weight_decay: on
+    matrices only; warmup_share: of all steps, linear, then a cosine down to 0;
     label_smoothing; focal_gamma: 0 is plain cross-entropy; auxiliary_weight: of the auxiliary heads; mixup: clips
     of a batch are mixed in pairs by shares of Beta(mixup, mixup), 0: not at all; dropout, drop_path: inside the
     blocks; head_dropout, before the last layer, rises to late_head_dropout over the second half of the training;
@@ -48,8 +50,9 @@ class TrainSettings:
 
     epochs: int = 80
     least_steps: int = 0
-    batch_size: int = 32
-    learning_rate: float = 1e-3
+    batch_size: int = 64
+    optimiser: Literal["muon", "adamw"] = "muon"
+    learning_rate: float = 3e-3
     weight_decay: float = 0.05
     warmup_share: float = 0.1
     label_smoothing: float = 0.1
@@ -83,14 +86,6 @@ def learning_rate_share(step: int, steps: int, warmup_share: float) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Matrices of linear layers and convolutions decay; biases, norms, embeddings and gates do not."""
-    decays = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)}
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return [{"params": [p for p in parameters if id(p) in decays], "weight_decay": weight_decay},
-            {"params": [p for p in parameters if id(p) not in decays], "weight_decay": 0.0}]
 
 
 class Fitting(lightning.LightningModule):
@@ -142,10 +137,9 @@ class Fitting(lightning.LightningModule):
         return self.average or self.model
 
     def configure_optimizers(self):
-        """AdamW with the schedule of `learning_rate_share`, counted by step."""
+        """The settings' optimiser with the schedule of `learning_rate_share`, counted by step."""
         s = self.settings
-        groups = parameter_groups(self.model, s.weight_decay)
-        optimiser = torch.optim.AdamW(groups, lr=s.learning_rate, betas=(0.9, 0.98), fused=True)
+        optimiser = make_optimiser(self.model, s.optimiser, s.learning_rate, s.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: learning_rate_share(step, s.epochs * self.steps, s.warmup_share)
         )

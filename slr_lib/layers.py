@@ -49,6 +49,15 @@ def attend(q: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) ->
     return score.softmax(-1).to(value.dtype) @ value
 
 
+class Head(nn.Linear):
+    """The layer that gives logits; zero at first, so that the first loss is ln N."""
+
+    def reset_parameters(self) -> None:
+        """Zeros."""
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al. 2016): in training drops a clip's whole residual branch, scales the rest."""
 

@@ -19,6 +19,7 @@ from torch.nn import functional
 from slr_lib.geometry import PartFeatures
 from slr_lib.layers import (
     GlobalBlock,
+    Head,
     LocalBlock,
     PairMerging,
     PartEmbedding,
@@ -159,11 +160,8 @@ class Recognition(nn.Module):
         self.query = QueryPooling(c.width, c.heads)
         self.pooled = nn.Sequential(nn.Linear(5 * c.width, c.head_width), nn.LayerNorm(c.head_width), nn.SiLU())
         self.head_dropout = nn.Dropout(c.head_dropout)
-        self.head = nn.Linear(c.head_width, c.signs)
-        self.auxiliary_heads = nn.ModuleList(nn.Linear(2 * c.width, c.signs) for _ in range(2))
-        for head in (self.head, *self.auxiliary_heads):  # so that the first loss is ln N
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+        self.head = Head(c.head_width, c.signs)
+        self.auxiliary_heads = nn.ModuleList(Head(2 * c.width, c.signs) for _ in range(2))
 
     def embed(self, points: Tensor, mask: Tensor, times: Tensor) -> Tensor:
         """points [B, T, P, 3], mask [B, T, P], times [B, T], T even -> parts of two frames each, joined: [B, T / 2, D].

@@ -49,7 +49,7 @@ from slr_lib.skeleton import Skeleton
 # modules that decide about the outcome of a training: their source is part of the fingerprint
 _CODE = (
     "augment", "batches", "clips", "fitting", "geometry", "layers", "loops", "losses", "metrics", "mixup", "model",
-    "packed_clips", "processes", "skeleton", "slots", "tasks", "training",
+    "optimiser", "packed_clips", "processes", "skeleton", "slots", "tasks", "training",
 )
 STATE = "state.ckpt"
 

@@ -18,8 +18,7 @@ from synthetic_batches import MadeUpClips, tiny
 from slr_lib import training
 from slr_lib.checkpoint import load_checkpoint
 from slr_lib.errors import InputError
-from slr_lib.fitting import CURVES, Fitting, TrainSettings, enough_epochs, learning_rate_share, parameter_groups
-from slr_lib.model import build
+from slr_lib.fitting import CURVES, Fitting, TrainSettings, enough_epochs, learning_rate_share
 from slr_lib.training import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -191,16 +190,6 @@ def test_the_learning_rate_counts_steps(tmp_path):
     assert rates[39] == pytest.approx(top * 0.5 * (1 + math.cos(math.pi * 29 / 30)))
     assert all(a > b for a, b in itertools.pairwise(rates[10:]))
     assert learning_rate_share(0, 10, 0.0) == 1.0 and learning_rate_share(10, 10, 0.3) == 0.0
-
-
-def test_norms_biases_and_embeddings_do_not_decay():
-    model = build(tiny())
-    decaying, free = parameter_groups(model, 0.05)
-    assert len(decaying["params"]) + len(free["params"]) == len(list(model.parameters()))
-    assert (decaying["weight_decay"], free["weight_decay"]) == (0.05, 0.0)
-    names = {id(p): name for name, p in model.named_parameters()}
-    assert all("norm" not in names[id(p)] and "bias" not in names[id(p)] for p in decaying["params"])
-    assert {"missing", "part_places", "last_norm.weight"} <= {names[id(p)] for p in free["params"]}
 
 
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path):

@@ -22,7 +22,7 @@ class Reference:
     """A reference and how its description trains it.
 
     module: made of a selected skeleton and the number of signs. settings: of slr_lib.fitting.TrainSettings, but for
-    seed and budget. augmentation: of its training.
+    the seed. augmentation: of its training.
     """
 
     module: type[nn.Module]
@@ -30,9 +30,10 @@ class Reference:
     augmentation: AugmentSettings = STRENGTHS["strong"]
 
 
-# stated, not left to TrainSettings' defaults: a change of the project's own recipe must not change a reference
-_COMMON = {"weight_decay": 0.05, "warmup_share": 0.1, "label_smoothing": 0.1, "focal_gamma": 0.0, "ema": False,
-           "clip_norm": 1.0}
+# stated, not left to TrainSettings' defaults: a change of the project's own recipe must not change a reference. Epochs
+# and steps are no fewer than the recogniser's.
+_COMMON = {"epochs": 80, "least_steps": 8000, "batch_size": 32, "optimiser": "adamw", "weight_decay": 0.05,
+           "warmup_share": 0.1, "label_smoothing": 0.1, "focal_gamma": 0.0, "ema": False, "clip_norm": 1.0}
 # learning rates for batches of 32 clips; none is tuned to a data set
 REFERENCES = {
     "gislr": Reference(
