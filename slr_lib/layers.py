@@ -91,8 +91,8 @@ class PartEmbedding(nn.Module):
         self.tables = nn.ModuleDict({str(part): nn.Linear(2 * coordinates * rows[part], width)
                                      for part in sorted(set(self.source))})
         if twins:
-            sign = torch.ones(rows[right], coordinates, 2)
-            sign[:-1, 0] = -1  # the last row is a share, no place
+            sign = torch.ones(2, rows[right], coordinates)
+            sign[:, :-1, 0] = -1  # the last row is a share, no place
             self.register_buffer("sign", sign.flatten(), persistent=False)
 
     def forward(self, rows: list[Tensor]) -> Tensor:
@@ -101,7 +101,7 @@ class PartEmbedding(nn.Module):
         for part, values in enumerate(rows):
             table = self.tables[str(self.source[part])]
             weight = table.weight * self.sign if part == self.left else table.weight
-            pairs = values.unflatten(2, (-1, 2)).transpose(1, 2).flatten(2)  # B, T / 2, rows x C x 2
+            pairs = values.transpose(1, 2).contiguous().unflatten(1, (-1, 2)).flatten(2)  # B, T / 2, 2 x rows x C
             tokens.append(functional.linear(pairs, weight, table.bias))
         return torch.stack(tokens, 2)
 
@@ -128,8 +128,8 @@ class PartMixer(nn.Module):
 
 
 class DepthwiseConvolution(nn.Module):
-    """Convolution over time, a kernel a channel, same length. Kept channels-last as a 2-D one: several times faster on
-    CPU than `conv1d` with its transposes.
+    """Convolution over time, a kernel a channel, same length. As a 2-D one whose frames are columns, torch sees that
+    the channels lie last: on a CPU several times faster than `conv1d` with its transposes.
 
     Args:
         width: channels; kernel: odd number of frames.
@@ -137,11 +137,11 @@ class DepthwiseConvolution(nn.Module):
 
     def __init__(self, width: int, kernel: int):
         super().__init__()
-        self.convolution = nn.Conv2d(width, width, (kernel, 1), padding=(kernel // 2, 0), groups=width)
+        self.convolution = nn.Conv2d(width, width, (1, kernel), padding=(0, kernel // 2), groups=width)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D], zero at padding -> [B, T, D]."""
-        return self.convolution(x.transpose(1, 2).unsqueeze(-1)).squeeze(-1).transpose(1, 2)
+        return self.convolution(x.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
 
 
 class ChannelAttention(nn.Module):
