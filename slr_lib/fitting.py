@@ -50,9 +50,9 @@ class TrainSettings:
 
     epochs: int = 80
     least_steps: int = 0
-    batch_size: int = 64
+    batch_size: int = 128
     optimiser: Literal["muon", "adamw"] = "muon"
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     weight_decay: float = 0.05
     warmup_share: float = 0.1
     label_smoothing: float = 0.1

@@ -15,7 +15,7 @@ from slr_lib.training import _precision
 
 @pytest.fixture
 def table(project, one_thread):
-    make_set(project, "tiny")
+    make_set(project, "tiny", clips=60)  # more training clips than the smallest batch
     return project / "reports" / "ablations.csv"
 
 
@@ -27,7 +27,7 @@ def command(*arguments: str) -> int:
 def test_every_variation_trains_and_is_another_training(table, project):
     params = project / "params.yaml"
     text = params.read_text()
-    params.write_text(text.replace("learning_rate: 0.001\n", "learning_rate: 0.03\n"))  # that two steps of decay show
+    params.write_text(text.replace("learning_rate: 0.005\n", "learning_rate: 0.03\n"))  # that two steps of decay show
     assert params.read_text() != text
     assert command("--seed", "0", "--epochs", "2") == 0
     rows = ablations.read_rows(table)
