@@ -137,7 +137,8 @@ class DepthwiseConvolution(nn.Module):
 
     def __init__(self, width: int, kernel: int):
         super().__init__()
-        self.convolution = nn.Conv2d(width, width, (1, kernel), padding=(0, kernel // 2), groups=width)
+        convolution = nn.Conv2d(width, width, (1, kernel), padding=(0, kernel // 2), groups=width)
+        self.convolution = convolution.to(memory_format=torch.channels_last)  # as gradients come; DDP warns otherwise
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D], zero at padding -> [B, T, D]."""

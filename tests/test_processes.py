@@ -115,8 +115,8 @@ def test_two_processes_train_as_one_does(tmp_path, count, changes):
     start = build(tiny(SIGNS), settings.seed).state_dict()
     one, two, before = (torch.cat([weights[name].flatten() for name in start])
                         for weights in (single.weights, double.weights, start))
-    assert (two - one).norm() < 1e-3 * (one - before).norm()
-    # AdamW makes steps as long for gradients that are all rounding, so single weights may part by more than that
+    # Muon reckons in bf16, and AdamW makes steps as long for gradients that are all rounding: weights part by more
+    assert (two - one).norm() < 5e-3 * (one - before).norm()
     assert (two - one).abs().max() < 0.1 * settings.learning_rate
     read = load_checkpoint(tmp_path / "two" / "base.safetensors")
     assert read.training["settings"]["devices"] == 2 and read.metrics == double.metrics
