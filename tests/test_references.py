@@ -112,8 +112,8 @@ def test_it_trains_by_the_projects_code_and_resumes(name, tmp_path):
         pass
 
     def run(target, stop=None, seed=0):
-        settings = replace(TrainSettings(epochs=6, **REFERENCES[name].settings), learning_rate=2e-3, seed=seed,
-                           precision="32", ema=name == "gislr", ema_decay=0.8)
+        settings = replace(TrainSettings(**REFERENCES[name].settings), epochs=6, least_steps=0, learning_rate=2e-3,
+                           seed=seed, precision="32", ema=name == "gislr", ema_decay=0.8)
         if name == "predecessor":
             settings = replace(settings, epochs=2, learning_rate=3e-4)
         epochs = clips.train_batches
