@@ -1,4 +1,4 @@
-"""Train the recogniser or a reference on the same task, splits and budget, and put its figures into one table.
+"""Train the recogniser or a reference on the same task and splits, and put its figures into one table.
 
     python benchmarks/compare_models.py --model gislr --dataset wlasl_hands --signs 100 --seed 0 1 2
     python benchmarks/compare_models.py --model gislr --dataset wlasl_hands --signs 100 --seed 0 1 2 --test

@@ -99,6 +99,7 @@ def alone(settings: TrainSettings) -> TrainSettings:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count, changes", [
+    (45, {"optimiser": "adamw"}),
     (45, {}),  # last steps of 5 training clips (3 and 2) and of 1 validation clip (1 and none)
     (41, {"focal_gamma": 2.0}),  # the last step has one clip for two processes
     (48, {"auxiliary_weight": 0.0, "ema": False}),  # heads without a gradient
@@ -115,8 +116,9 @@ def test_two_processes_train_as_one_does(tmp_path, count, changes):
     start = build(tiny(SIGNS), settings.seed).state_dict()
     one, two, before = (torch.cat([weights[name].flatten() for name in start])
                         for weights in (single.weights, double.weights, start))
-    # Muon reckons in bf16, and AdamW makes steps as long for gradients that are all rounding: weights part by more
-    assert (two - one).norm() < 5e-3 * (one - before).norm()
+    share = 1e-3 if settings.optimiser == "adamw" else 5e-3  # Muon reckons in bf16
+    assert (two - one).norm() < share * (one - before).norm()
+    # AdamW makes steps as long for gradients that are all rounding, so single weights may part by more than that
     assert (two - one).abs().max() < 0.1 * settings.learning_rate
     read = load_checkpoint(tmp_path / "two" / "base.safetensors")
     assert read.training["settings"]["devices"] == 2 and read.metrics == double.metrics
