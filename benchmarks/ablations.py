@@ -68,12 +68,12 @@ class Silent(nn.Module):
         for size, bones in zip(features.sizes, features.bones, strict=True):
             counts = {"place": size, "relative": size, "speed": size, "change": size, "bones": bones, "share": 1}
             kept = [float(kind not in kinds) for kind, count in counts.items() for _ in range(count)]
-            self.kept.append(torch.tensor(kept).repeat_interleave(features.coordinates)[:, None])
+            self.kept.append(torch.tensor(kept).repeat_interleave(features.coordinates))
 
     def forward(self, *arguments: Tensor) -> tuple[list[Tensor], Tensor]:
         """As PartFeatures."""
         rows, present = self.inner(*arguments)
-        return [values * kept.to(values.device) for values, kept in zip(rows, self.kept, strict=True)], present
+        return [values * kept.to(values) for values, kept in zip(rows, self.kept, strict=True)], present
 
 
 def without(*kinds: str) -> Callable[[Recognition], None]:
@@ -123,7 +123,8 @@ VARIATIONS = {
     "local blocks alone": Variation(shape={"local_blocks": 5, "global_blocks": 0}),
     "global blocks alone": Variation(shape={"local_blocks": 0, "global_blocks": 5}),
     "kernel 5": Variation(shape={"kernel": 5}),
-    "kernel 17": Variation(shape={"kernel": 17}),
+    "kernel 9": Variation(shape={"kernel": 9}),
+    "four heads of attention across parts": Variation(shape={"part_heads": 4}),
     "width 128": Variation(shape={"width": 128}),
     "width 256": Variation(shape={"width": 256}),
     "no auxiliary heads": Variation({"auxiliary_weight": 0.0}),

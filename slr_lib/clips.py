@@ -101,7 +101,7 @@ def find_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSettin
     times = landmarks.times
     mask, shows = np.empty((len(times), len(choice.of_hand)), bool), np.empty((2, len(times)), bool)
     points = np.empty((*mask.shape, 3), np.float32)
-    loops.gather(flat(landmarks.points), choice.numbers, choice.of_hand, _ABSURD, flat(points), mask, shows)
+    loops.gather(flat(landmarks.points), choice.numbers, choice.touched, choice.of_hand, _ABSURD, flat(points), mask, shows)
     if skeleton.slots_by_detection:
         _sort_hands(points, mask, times, choice.skeleton)
     aspect = _stretch(points, landmarks.info, skeleton, settings)
@@ -139,10 +139,12 @@ def _evenly(frames: int, length: int) -> np.ndarray:
 
 class _Choice(NamedTuple):
     """A skeleton's selection as every clip needs it: the selected skeleton, where its points' x, y, z are among all
-    points' (numbers [3 P]), which points are of a hand (of_hand bool [P]), each hand's points, and the origin's."""
+    points' (numbers [3 P]), those of them that tell the cache lines to read (touched), which points are of a hand
+    (of_hand bool [P]), each hand's points, and the origin's."""
 
     skeleton: Skeleton
     numbers: np.ndarray
+    touched: np.ndarray
     of_hand: np.ndarray
     hands: tuple[list[int], ...]
     origin: np.ndarray
@@ -154,7 +156,19 @@ def _choice(skeleton: Skeleton) -> _Choice:
     hands = tuple(list(part.points) for part in selected.hands)
     of_hand = np.isin(np.arange(len(indices)), [point for hand in hands for point in hand])
     numbers = (3 * indices[:, None] + np.arange(3)).reshape(-1)
-    return _Choice(selected, numbers, of_hand, hands, np.array(selected.origin, np.int64))
+    return _Choice(selected, numbers, _every_line(numbers), of_hand, hands, np.array(selected.origin, np.int64))
+
+
+def _every_line(numbers: np.ndarray) -> np.ndarray:
+    """Of numbers of a frame as few as lie in all the cache lines that the others lie in, wherever a line begins: those
+    between two neighbours of the outcome, which are a line apart at most, are in the line of one of them.
+    """
+    ordered = np.unique(numbers)
+    kept = [ordered[0]]
+    for number, following in zip(ordered[1:-1], ordered[2:]):
+        if following - kept[-1] > loops.CACHE_LINE:
+            kept.append(number)
+    return np.unique([*kept, ordered[-1]])
 
 
 def _stretch(points: np.ndarray, info: dict, skeleton: Skeleton, settings: ClipSettings) -> float:

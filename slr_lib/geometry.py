@@ -1,17 +1,26 @@
 """What a frame's points say beside where they are: motion, shape relative to the part itself, directions of bones.
 
-Shapes: B batch, T frames, P points, K parts, C coordinates (3), E bones. Time comes last here: masks and sums over
-points and coordinates then run along whole rows in memory, and choosing points copies whole blocks (0.4 of the time
-with ONNX Runtime, 0.7 with torch, of coordinates last). Everything is zero where a point was not seen, and depends on
-a frame and its two neighbours only, so padding changes nothing. No gradient flows back into landmarks: what is made
-here is changed in place.
+Shapes: B batch, T frames, P points, K parts, C coordinates (3), E bones. Time comes last in torch's operations: masks
+and sums over points and coordinates then run along whole rows in memory, and choosing points copies whole blocks (0.4
+of the time with ONNX Runtime, 0.7 with torch, of coordinates last). Everything is zero where a point was not seen, and
+depends on a frame and its two neighbours only, so padding changes nothing. No gradient flows back into landmarks: what
+is made here is changed in place.
+
+On a CPU all of a part's features are made by one compiled loop (slr_lib.loops), to rounding those of torch, which GPUs
+and exports use.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from slr_lib import loops
 
 MOTION_UNIT = 0.1  # seconds: motion is measured per tenth of a second, which is of the order of the coordinates
 MOTION_LIMIT = 8.0  # a detector that jumps to another hand makes motion of any size
@@ -77,7 +86,7 @@ class RelativePlaces(nn.Module):
 
 class PartFeatures(nn.Module):
     """Features of all parts: coordinates, relative coordinates, first and second differences, bone directions, and the
-    share of the part's points that was seen; every one a row of C numbers, the rows of a part one behind the other.
+    share of the part's points that was seen; every one a row of C numbers, a frame's rows of a part one behind the other.
 
     Args:
         parts: for each its points, indices into the batch's points, its root first.
@@ -101,14 +110,26 @@ class PartFeatures(nn.Module):
         self.relative = RelativePlaces([part_of[point] for point in order],
                                        [place[part[0]] if root else None
                                         for part, root in zip(parts, rooted, strict=True)])
+        first = np.cumsum([0, *self.sizes])
+        self.loops = [
+            (np.array(part), _numbers(part), root,
+             *(_numbers([bone[end] - first[k] for bone in bones if bone[0] == k]) for end in (1, 2)))
+            for k, (part, root) in enumerate(zip(parts, rooted, strict=True))
+        ]
         tables = {"order": order, "starts": [a for _, a, _ in bones], "ends": [b for _, _, b in bones]}
         for name, table in tables.items():
             self.register_buffer(name, torch.tensor(table, dtype=torch.long), persistent=False)
         self.register_buffer("count", torch.tensor(self.sizes, dtype=torch.float32)[:, None], persistent=False)
 
-    def forward(self, points: Tensor, mask: Tensor, times: Tensor) -> tuple[list[Tensor], Tensor]:
-        """points [B, T, P, 3], mask [B, T, P], times [B, T] -> of each part [B, rows x C, T]; presence, bool [B, K, T].
+    def forward(self, points: Tensor, mask: Tensor, times: Tensor,
+                dtype: torch.dtype = torch.float32) -> tuple[list[Tensor], Tensor]:
+        """Of each part [B, T, rows x C], and its presence, bool [B, T, K].
+
+        Args:
+            points: [B, T, P, 3]; mask: [B, T, P]; times: [B, T] seconds; dtype: of the features, float32 or bfloat16.
         """
+        if points.device.type == "cpu" and self.coordinates == 3 and not torch.compiler.is_compiling():
+            return self._by_loops(points, mask, times, dtype)
         place = points[..., : self.coordinates].permute(0, 2, 3, 1).index_select(1, self.order)
         seen = mask.transpose(1, 2).to(points.dtype).index_select(1, self.order)
         place.mul_(seen.unsqueeze(2))
@@ -120,4 +141,34 @@ class PartFeatures(nn.Module):
         share = (number / self.count).unsqueeze(2).expand(-1, -1, self.coordinates, -1).split(1, 1)
         rows = [torch.cat([*(values[k] for values in by_part), bones[k], share[k]], 1).flatten(1, 2)
                 for k in range(len(self.sizes))]
-        return rows, number > 0
+        return [row.transpose(1, 2).to(dtype).contiguous() for row in rows], (number > 0).transpose(1, 2)
+
+    def _by_loops(self, points: Tensor, mask: Tensor, times: Tensor, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
+        """The same by compiled loops, on as many threads as torch has."""
+        count, frames = points.shape[:2]
+        given = [tensor.detach().contiguous().numpy() for tensor in (points.flatten(2), mask, times)]
+        made = [torch.empty(count, frames, rows * self.coordinates, dtype=dtype) for rows in self.rows]
+        present = np.empty((len(made), count, frames), bool)
+        constants = [np.float32(value) for value in (MOTION_UNIT, MOTION_LIMIT, SMALL)]
+        nothing = np.empty((0, 0, 0), np.float32), np.empty((0, 0, 0), np.uint16)
+
+        def fill(some: slice) -> None:
+            for k, tensor in enumerate(made):
+                filled = ((tensor.numpy()[some], nothing[1]) if dtype == torch.float32 else
+                          (nothing[0], tensor.view(torch.uint16).numpy()[some]))
+                loops.part_features(*(array[some] for array in given), *self.loops[k], *constants, *filled,
+                                    present[k, some])
+
+        threads = min(torch.get_num_threads(), count)
+        bounds = [count * number // threads for number in range(threads + 1)]
+        if threads == 1:
+            fill(slice(None))
+            return made, torch.from_numpy(present).permute(1, 2, 0)
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(fill, [slice(*pair) for pair in zip(bounds, bounds[1:])]))
+        return made, torch.from_numpy(present).permute(1, 2, 0)
+
+
+def _numbers(points: Sequence[int]) -> np.ndarray:
+    """Where the x, y and z of points are among all points' numbers."""
+    return (3 * np.array(points, np.int64)[:, None] + np.arange(3)).reshape(-1)

@@ -68,8 +68,8 @@ class ModelConfig:
     width: int = 192
     part_width: int = 96
     heads: int = 4
-    part_heads: int = 4
-    kernel: int = 9
+    part_heads: int = 1
+    kernel: int = 17
     expansion: int = 2
     local_blocks: int = 3
     global_blocks: int = 2
@@ -166,11 +166,14 @@ class Recognition(nn.Module):
     def embed(self, points: Tensor, mask: Tensor, times: Tensor) -> Tensor:
         """points [B, T, P, 3], mask [B, T, P], times [B, T], T even -> parts of two frames each, joined: [B, T / 2, D].
         """
-        with torch.autocast(points.device.type, enabled=False):  # differences of near numbers
-            rows, present = self.features(points, mask, times)
-        present = present.unflatten(2, (-1, 2)).any(3).transpose(1, 2)  # B, T / 2, K
+        device = points.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else points.dtype
+        with torch.autocast(device, enabled=False):  # differences of near numbers
+            rows, present = self.features(points, mask, times, dtype)
+        present = present.unflatten(1, (-1, 2)).any(2)  # B, T / 2, K
         tokens = self.part_norm(self.embedding(rows))  # B, T / 2, K, D'
-        tokens = torch.where(present.unsqueeze(-1), tokens, self.missing) + self.part_places
+        tokens = torch.where(present.unsqueeze(-1), tokens, self.missing.to(tokens.dtype))
+        tokens = tokens + self.part_places.to(tokens.dtype)
         return self.join(self.mixer(tokens).flatten(2))
 
     def body(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:

@@ -72,7 +72,7 @@ def test_silent_features_are_zero_and_no_others(kind):
     assert torch.equal(present, still)
     width = model.features.coordinates
     for part, (before, after) in enumerate(zip(whole, rows, strict=True)):
-        changed = (before != after).any(2).any(0).unflatten(0, (-1, width)).any(1)
+        changed = (before != after).any(1).any(0).unflatten(0, (-1, width)).any(1)
         size, bones = model.features.sizes[part], model.features.bones[part]
         first = {"place": 0, "relative": size, "speed": 2 * size, "change": 3 * size, "bones": 4 * size,
                  "share": 4 * size + bones}[kind]

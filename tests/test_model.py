@@ -177,13 +177,13 @@ def test_parts_do_not_mix_in_their_features():
                             [edge for part in PARTS for edge in part.edges], 3)
     clips = batch([9])
     rows, present = features(clips["points"], clips["mask"], clips["times"])
-    assert [row.shape[1] for row in rows] == [3 * count for count in features.rows] and config.points == 13
+    assert [row.shape[2] for row in rows] == [3 * count for count in features.rows] and config.points == 13
     clips["points"][:, :, 5:10] += 1.0  # the right hand elsewhere
     clips["points"] *= clips["mask"][..., None]
     moved, _ = features(clips["points"], clips["mask"], clips["times"])
     assert torch.equal(moved[0], rows[0]) and torch.equal(moved[2], rows[2])
     assert not torch.equal(moved[1], rows[1])
-    assert not present[0, 0, 1] and present.any(1).all()
+    assert not present[0, 1, 0] and present.any(2).all()
 
 
 def test_the_two_hands_are_read_by_one_table():
