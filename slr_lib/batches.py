@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MULTIPLE = 8  # frames of a batch: fewer shapes for the compiler and the memory allocator
 _BUCKETS = 16  # batches whose clips are sorted by length among themselves
 
-__all__ = ["Batch", "ClipBatches", "collate_landmarks"]
+__all__ = ["Batch", "ClipBatches", "collate_landmarks", "padded"]
 
 
 class ClipBatches:
@@ -137,7 +137,7 @@ class ClipBatches:
             draws = self._tempo(epoch)[:, torch.from_numpy(places)]
             made = augment(made, self.skeleton, self.augmentation, mirrored, generator, self.max_frames, draws,
                            partners)
-        return _normalised(_padded(made), self.mean, self.std)
+        return _normalised(padded(made), self.mean, self.std)
 
     def _tempo(self, epoch: int) -> Tensor:
         """The draws of an epoch for augment.change_tempo: [3, clips]."""
@@ -228,7 +228,7 @@ class _Slots:
         return Batch(*tensors, torch.full((len(self.points),), -1))
 
 
-def _padded(batch: Batch) -> Batch:
+def padded(batch: Batch) -> Batch:
     """Pad the frames to a multiple of MULTIPLE."""
     more = -batch.frames.shape[1] % MULTIPLE
     if not more:

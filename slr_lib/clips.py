@@ -101,7 +101,8 @@ def find_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSettin
     times = landmarks.times
     mask, shows = np.empty((len(times), len(choice.of_hand)), bool), np.empty((2, len(times)), bool)
     points = np.empty((*mask.shape, 3), np.float32)
-    loops.gather(flat(landmarks.points), choice.numbers, choice.touched, choice.of_hand, _ABSURD, flat(points), mask, shows)
+    loops.gather(flat(landmarks.points), choice.numbers, choice.touched, choice.of_hand, _ABSURD, flat(points), mask,
+                 shows)
     if skeleton.slots_by_detection:
         _sort_hands(points, mask, times, choice.skeleton)
     aspect = _stretch(points, landmarks.info, skeleton, settings)

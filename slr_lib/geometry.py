@@ -86,7 +86,8 @@ class RelativePlaces(nn.Module):
 
 class PartFeatures(nn.Module):
     """Features of all parts: coordinates, relative coordinates, first and second differences, bone directions, and the
-    share of the part's points that was seen; every one a row of C numbers, a frame's rows of a part one behind the other.
+    share of the part's points that was seen; every one a row of C numbers, a frame's rows of a part one behind the
+    other.
 
     Args:
         parts: for each its points, indices into the batch's points, its root first.

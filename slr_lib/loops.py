@@ -33,9 +33,9 @@ def gather(landmarks, chosen, touched, of_hand, largest, points, mask, shows):
     total, good = np.float32(0), np.empty(points.shape[1], np.bool_)
     for frame in range(points.shape[0]):
         given, row, seen = landmarks[frame], points[frame], mask[frame]
-        # A look at each cache line to come, in order, for the processor fetches ahead what is read in order: the points,
-        # which lie about, would each wait for the memory. (A sum of floats that is returned: the compiler may neither
-        # leave it out nor read several lines at once, which takes twice as long.)
+        # A look at each cache line to come, in order, for the processor fetches ahead what is read in order: the
+        # points, which lie about, would each wait for the memory. (A sum of floats that is returned: the compiler may
+        # neither leave it out nor read several lines at once, which takes twice as long.)
         for i in touched:
             total += given[i]
         # in loops of one step each, which the compiler does for several numbers at once
@@ -188,13 +188,14 @@ def hang(points, mask, order, before, turns, made):
 
 
 @_summing
-def part_features(points, mask, times, members, chosen, rooted, starts, ends, unit, limit, small, made, halves, present):
-    """What slr_lib.geometry.PartFeatures says of one part of B clips, in x, y, z, frame by frame in the processor's cache.
+def part_features(points, mask, times, members, chosen, rooted, starts, ends, unit, limit, small, made, halves,
+                  present):
+    """What slr_lib.geometry.PartFeatures says of one part of B clips, frame by frame in the processor's cache.
 
-    points float32 [B, T, 3 P']; mask bool [B, T, P']; times float32 [B, T]; members [P]: the part's points; chosen [3 P]:
-    its numbers among a frame's; rooted: whether the first point is its root; starts, ends [3 E]: of bones, numbers among
-    the chosen ones; unit, limit, small: as there. Fills made float32 or halves uint16 (bfloat16's bits), both [B, T,
-    3 (4 P + E + 1)], and present bool [B, T]; the one of made and halves that is not wanted has B = 0.
+    points float32 [B, T, 3 P']; mask bool [B, T, P']; times float32 [B, T]; members [P]: the part's points; chosen
+    [3 P]: its numbers among a frame's; rooted: whether the first point is its root; starts, ends [3 E]: of bones,
+    numbers among the chosen ones; unit, limit, small: as there. Fills made float32 or halves uint16 (bfloat16's bits),
+    both [B, T, 3 (4 P + E + 1)], and present bool [B, T]; the one of made and halves that is not wanted has B = 0.
 
     One function with one loop for each step, which the compiler does for several numbers at once: calls and views of
     arrays took half of the time.

@@ -107,6 +107,12 @@ class ModelConfig:
         twins = plain["twins"] and tuple(plain["twins"])
         return cls(**{**plain, "parts": parts, "twins": twins})
 
+    def features(self) -> PartFeatures:
+        """What makes features of the parts' points."""
+        edges = [edge for part in self.parts for edge in part.edges]
+        return PartFeatures([part.points for part in self.parts], [part.kind == "hand" for part in self.parts], edges,
+                            self.coordinates)
+
     def same_body(self, other: ModelConfig) -> bool:
         """Whether the two differ in nothing but the number of signs and the shares of dropout."""
         free = ("signs", "dropout", "drop_path", "head_dropout")
@@ -139,9 +145,7 @@ class Recognition(nn.Module):
         super().__init__()
         self.config = c = config
         k = len(c.parts)
-        edges = [edge for part in c.parts for edge in part.edges]
-        self.features = PartFeatures([part.points for part in c.parts], [part.kind == "hand" for part in c.parts],
-                                     edges, c.coordinates)
+        self.features = c.features()
         self.embedding = PartEmbedding(self.features.rows, c.coordinates, c.part_width, c.twins)
         self.part_norm = nn.LayerNorm(c.part_width)
         self.part_places = nn.Parameter(torch.randn(k, c.part_width) * 0.02)
@@ -163,13 +167,9 @@ class Recognition(nn.Module):
         self.head = Head(c.head_width, c.signs)
         self.auxiliary_heads = nn.ModuleList(Head(2 * c.width, c.signs) for _ in range(2))
 
-    def embed(self, points: Tensor, mask: Tensor, times: Tensor) -> Tensor:
-        """points [B, T, P, 3], mask [B, T, P], times [B, T], T even -> parts of two frames each, joined: [B, T / 2, D].
-        """
-        device = points.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else points.dtype
-        with torch.autocast(device, enabled=False):  # differences of near numbers
-            rows, present = self.features(points, mask, times, dtype)
+    def embed(self, rows: list[Tensor], present: Tensor) -> Tensor:
+        """Features of each part [B, T, rows x C], present [B, T, K], T even -> parts of two frames each, joined:
+        [B, T / 2, D]."""
         present = present.unflatten(1, (-1, 2)).any(2)  # B, T / 2, K
         tokens = self.part_norm(self.embedding(rows))  # B, T / 2, K, D'
         tokens = torch.where(present.unsqueeze(-1), tokens, self.missing.to(tokens.dtype))
@@ -177,15 +177,24 @@ class Recognition(nn.Module):
         return self.join(self.mixer(tokens).flatten(2))
 
     def body(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """What is pooled; arguments as of `outputs`.
+        """What is pooled; arguments as of `outputs`, result as of `encode`."""
+        if points.shape[1] % 2:
+            points, mask, frames, times = _one_more(points, mask, frames, times)
+        device = points.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else points.dtype
+        with torch.autocast(device, enabled=False):  # differences of near numbers
+            rows, present = self.features(points, mask, times, dtype)
+        return self.encode(rows, present, frames, times)
+
+    def encode(self, rows: list[Tensor], present: Tensor, frames: Tensor,
+               times: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """What is pooled, of what `features` says of an even number of frames.
 
         Returns:
             Vectors of four frames each [B, T / 4, D], T / 4 rounded up; which are no padding, bool [B, T / 4]; mean and
             maximum of the local blocks' vectors, [B, D] each.
         """
-        if points.shape[1] % 2:
-            points, mask, frames, times = _one_more(points, mask, frames, times)
-        x = self.embed(points, mask, times)
+        x = self.embed(rows, present)
         frames, positions = frames[:, ::2], times[:, ::2] * FRAME_RATE
         for block in self.locals:
             x = block(x, frames)
@@ -203,7 +212,10 @@ class Recognition(nn.Module):
             points: [B, T, P, 3], zero where missing; mask: bool [B, T, P], point seen (False at padding);
             frames: bool [B, T], no padding, a clip's frames first; times: [B, T] seconds.
         """
-        x, frames, local = self.body(points, mask, frames, times)
+        return self.classify(*self.body(points, mask, frames, times))
+
+    def classify(self, x: Tensor, frames: Tensor, local: list[Tensor]) -> Outputs:
+        """Logits of what `encode` gives."""
         whole = [masked_mean(x, frames), masked_max(x, frames)]
         pooled = self.pooled(torch.cat([*local, *whole, self.query(x, frames)], -1))
         auxiliaries = ()

@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from slr_lib.batches import MULTIPLE, Batch
 from slr_lib.checkpoint import KEY, Checkpoint, description, load_checkpoint
-from slr_lib.engines import INPUTS, SOURCE, OnnxEngine, TorchEngine, export_path, sha256
+from slr_lib.engines import INPUTS, SOURCE, OnnxEngine, TorchEngine, export_path, seam_of, sha256
 from slr_lib.errors import InputError, exit_status
+from slr_lib.model import Recognition
 from slr_lib.recogniser import newest_checkpoint
 
 TOLERANCE = 1e-4  # of logits, absolute and relative, between the export and torch
@@ -35,21 +36,34 @@ _TRACED = (2, 3 * MULTIPLE)  # clips and frames of the example that is traced
 _PROBED = ((1, 5), (3, 2 * MULTIPLE), (2, 45))  # and of those that the export is compared on
 
 
-class PaddedNetwork(nn.Module):
-    """A network behind padding to a multiple of MULTIPLE frames, as slr_lib.batches pads.
+class _Features(nn.Module):
+    """The network's first half: pads to a multiple of MULTIPLE frames, as slr_lib.batches does, and makes the features.
 
     The trace of a network that merges neighbouring frames holds for such lengths alone.
     """
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: Recognition):
+        super().__init__()
+        self.features = network.features
+
+    def forward(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> tuple[Tensor, ...]:
+        """Arguments as of the network -> each part's features, their presence, frames and times."""
+        pad, more = nn.functional.pad, -points.shape[1] % MULTIPLE
+        times = pad(times, (0, more))
+        rows, present = self.features(pad(points, (0, 0, 0, 0, 0, more)), pad(mask, (0, 0, 0, more)), times)
+        return *rows, present, pad(frames, (0, more)), times
+
+
+class _Network(nn.Module):
+    """The other half: what `_Features` gives -> logits."""
+
+    def __init__(self, network: Recognition):
         super().__init__()
         self.network = network
 
-    def forward(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> Tensor:
-        """Arguments and result as of the network."""
-        pad, more = nn.functional.pad, -points.shape[1] % MULTIPLE
-        return self.network(pad(points, (0, 0, 0, 0, 0, more)), pad(mask, (0, 0, 0, more)), pad(frames, (0, more)),
-                            pad(times, (0, more)))
+    def forward(self, rows: list[Tensor], present: Tensor, frames: Tensor, times: Tensor) -> Tensor:
+        """Logits [B, N]."""
+        return self.network.classify(*self.network.encode(rows, present, frames, times)).logits
 
 
 def export_onnx(checkpoint: str | os.PathLike, output: str | os.PathLike | None = None) -> Path:
@@ -69,7 +83,7 @@ def export_onnx(checkpoint: str | os.PathLike, output: str | os.PathLike | None 
     if target.suffix != ".onnx":
         raise InputError(f"{target}: an export's name ends in .onnx; name another file by --output.")
     loaded = load_checkpoint(checkpoint)
-    network = _traced(PaddedNetwork(loaded.model()).eval(), loaded.config.points)
+    network = _traced(loaded.model().eval())
     for key, value in ((KEY, description(loaded)), (SOURCE, sha256(checkpoint))):
         network.metadata_props.add(key=key, value=value)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -86,13 +100,31 @@ def export_onnx(checkpoint: str | os.PathLike, output: str | os.PathLike | None 
     return target
 
 
-def _traced(network: nn.Module, points: int):
-    """The network as onnx.ModelProto, without the traces of this machine's files that the exporter leaves in it."""
-    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("frames")}
+def _traced(network: Recognition):
+    """The network as onnx.ModelProto, its halves joined at engines.seam."""
+    from onnx import compose
+
+    example, seam = tuple(_made_up(*_TRACED, network.config.points, 0)[:4]), seam_of(network.config)
+    halves = _Features(network), _Network(network)
+    *rows, present, frames, times = halves[0](*example)
+    first = _exported(halves[0], example, torch.export.Dim("frames"), INPUTS, seam)
+    first = compose.add_prefix(first, "features/", rename_inputs=False, rename_outputs=False)
+    second = _exported(halves[1], (rows, present, frames, times), MULTIPLE * torch.export.Dim("eights"), seam,
+                       ("logits",))
+    return compose.merge_models(first, second, [(name, name) for name in seam])
+
+
+def _exported(module: nn.Module, example: tuple, frames: object, inputs: Sequence[str], outputs: Sequence[str]):
+    """A module as onnx.ModelProto, without the traces of this machine's files that the exporter leaves in it.
+
+    example: tensors, and lists of them, of any number of clips and of `frames`, a torch.export.Dim.
+    """
+    axes = {0: torch.export.Dim("batch"), 1: frames}
+    shapes = tuple([axes] * len(given) if isinstance(given, list) else axes for given in example)
     with _quiet():
         program = torch.onnx.export(
-            network, tuple(_made_up(*_TRACED, points, 0)[:4]), input_names=list(INPUTS), output_names=["logits"],
-            dynamic_shapes=(axes,) * len(INPUTS), dynamo=True, verbose=False,
+            module.eval(), example, input_names=list(inputs), output_names=list(outputs),
+            dynamic_shapes=shapes, dynamo=True, verbose=False,
         )
     made = program.model_proto
     made.graph.ClearField("metadata_props")
