@@ -156,8 +156,8 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class _TrainedConvolution(torch.autograd.Function):
-    """`_convolve` with gradients of its own. On a CPU torch's take 20 ms, those of weights and bias almost all of it, and
-    these 6 (64 clips of 64 frames and 192 channels, 17 frames of kernel, bf16, one thread)."""
+    """`_convolve` with gradients of its own. On a CPU torch's take 20 ms, those of weights and bias almost all of it,
+    and these 6 (64 clips of 64 frames and 192 channels, 17 frames of kernel, bf16, one thread)."""
 
     BLOCK = 16  # frames
 
@@ -171,7 +171,7 @@ class _TrainedConvolution(torch.autograd.Function):
         (x, weight), block = ctx.saved_tensors, _TrainedConvolution.BLOCK
         slope = slope.to(x.dtype)
         kernel, more = weight.shape[-1], -x.shape[1] % block
-        around = functional.pad(x, (0, 0, kernel // 2, kernel // 2 + more)).permute(2, 0, 1).contiguous()  # D, B, T
+        around = functional.pad(x, (0, 0, kernel // 2, kernel // 2 + more)).permute(2, 0, 1).contiguous()
         after = functional.pad(slope, (0, 0, 0, more)).permute(2, 0, 1).reshape(len(weight), -1, block)
         seen = around.unfold(2, block + kernel - 1, block).flatten(1, 2)  # of each block of frames, what its kernels see
         products = (after.transpose(1, 2) @ seen).to(weight.dtype)  # D, block, block + kernel - 1: all pairs of frames

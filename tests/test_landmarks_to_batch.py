@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from slr_lib import loops
 from slr_lib.batches import collate_landmarks
-from slr_lib.clips import Clip, ClipSettings, flat, prepare_clip
+from slr_lib.clips import Clip, ClipSettings, _every_line, flat, prepare_clip
 from slr_lib.landmark_store import ClipLandmarks
 from slr_lib.packed_clips import Statistics
 from slr_lib.skeleton import HANDS, HANDS_BY_DETECTION, HOLISTIC, Part, Skeleton, load_skeleton
@@ -54,6 +54,8 @@ def plain_clip(landmarks: ClipLandmarks, skeleton: Skeleton, chosen: ClipSetting
     points, mask, times = points[kept], mask[kept], times[kept]
     if len(times) < chosen.minimum_frames:
         return f"only {len(times)} of its {len(kept)} frames can be used, {chosen.minimum_frames} are needed"
+    if skeleton.name.startswith("kinect20"):  # the one of these whose depth is measured
+        plain_turn(points, mask, *skeleton.unit)
     points = np.clip((points - plain_origin(points, mask, skeleton, hands, aspect))
                      * np.float32(1 / plain_unit(points, mask, skeleton, hands)), -50, 50)
     points[~mask] = 0
@@ -73,6 +75,17 @@ def plain_sorting(points, mask, times, skeleton):
     for frame in np.flatnonzero(swapped_slots(centres, seen, times, middle)):
         for values in (points, mask):
             values[frame, slots[0] + slots[1]] = values[frame, slots[1] + slots[0]]
+
+
+def plain_turn(points, mask, left, right):
+    both = mask[:, [left, right]].all(1)
+    if not both.any():
+        return
+    across, _, depth = np.median(points[both, right] - points[both, left], axis=0)
+    length = np.hypot(across, depth)
+    if length >= 1e-4:
+        cosine, sine = abs(across) / length, depth * np.copysign(1, across) / length
+        points[:] = points @ np.array([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]], np.float32)
 
 
 def plain_origin(points, mask, skeleton, hands, aspect):
@@ -225,6 +238,14 @@ def test_any_numbers_whatever_give_the_bytes_of_plain_numpy(points, skeleton):
         assert found == expected
     else:
         assert_same_bytes((found.points, found.times, found.mask), (expected.points, expected.times, expected.mask))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=40), st.integers(0, 15))
+def test_every_cache_line_that_is_needed_is_touched(numbers, begins):
+    touched = _every_line(np.array(numbers))
+    assert set(touched) <= set(numbers) and (np.diff(touched) > 0).all()
+    assert {(number + begins) // 16 for number in numbers} == {(number + begins) // 16 for number in touched}
 
 
 def test_half_precision_rounds_as_numpy_does():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from synthetic_batches import PARTS, batch, tiny
 
 from slr_lib.geometry import MOTION_UNIT, PartFeatures, RelativePlaces, differences, directions
-from slr_lib.layers import masked_max, rotary_tables, rotate
+from slr_lib.layers import DepthwiseConvolution, masked_max, rotary_tables, rotate
 from slr_lib.losses import focal_cross_entropy, recognition_loss
 from slr_lib.model import ModelConfig, PartShape, Recognition, build, count_parameters
 from slr_lib.skeleton import HANDS, HOLISTIC
@@ -184,6 +184,43 @@ def test_parts_do_not_mix_in_their_features():
     assert torch.equal(moved[0], rows[0]) and torch.equal(moved[2], rows[2])
     assert not torch.equal(moved[1], rows[1])
     assert not present[0, 1, 0] and present.any(2).all()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("skeleton", [HOLISTIC, HANDS], ids=lambda skeleton: skeleton.name)
+def test_the_compiled_loop_makes_torchs_features(skeleton, threads, monkeypatch):
+    selected = skeleton.select()[0]
+    features = ModelConfig.for_skeleton(selected, signs=5).features()
+    clips = batch([11, 8, 2, 5], points=len(selected.points), padding=2)
+    clips["mask"][2], clips["mask"][0, 4] = False, False
+    clips["points"] *= clips["mask"][..., None] * 9  # some motion reaches its limit
+    given = clips["points"], clips["mask"], clips["times"]
+    before, had = given[0].clone(), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        rows, present = features(*given)
+        halves, _ = features(*given, torch.bfloat16)
+    finally:
+        torch.set_num_threads(had)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # torch's own operations, as exports take them
+    wanted, there = features(*given)
+    assert torch.equal(present, there) and torch.equal(given[0], before) and present.any() and not present.all()
+    for row, half, right in zip(rows, halves, wanted, strict=True):
+        torch.testing.assert_close(row, right, rtol=1e-5, atol=1e-5)
+        assert torch.equal(half, row.bfloat16()) and right.abs().max() > 1
+
+
+@pytest.mark.parametrize("frames", [1, 16, 37])
+def test_the_convolutions_own_gradients_are_torchs(frames):
+    layer = DepthwiseConvolution(6, 17).double()
+    x = torch.randn(3, frames, 6, dtype=torch.double, requires_grad=True)
+    weights = layer.convolution.weight, layer.convolution.bias
+    own = layer(x)
+    plain = layer.convolution(x.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
+    torch.testing.assert_close(own, plain)
+    slope = torch.randn(own.shape, dtype=torch.double)
+    for found, wanted in zip(*(torch.autograd.grad(y, (x, *weights), slope) for y in (own, plain)), strict=True):
+        torch.testing.assert_close(found, wanted)
 
 
 def test_the_two_hands_are_read_by_one_table():
