@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -178,7 +177,7 @@ def collate_landmarks(landmarks: Sequence[ClipLandmarks], skeleton: Skeleton, se
     lengths = np.zeros(len(landmarks), np.int64)
     reasons = {}
 
-    def fill(numbers: Sequence[int]) -> None:
+    def fill(numbers: range) -> None:
         for number in numbers:
             found = find_clip(landmarks[number], skeleton, settings, max_frames)
             if isinstance(found, str):
@@ -187,12 +186,7 @@ def collate_landmarks(landmarks: Sequence[ClipLandmarks], skeleton: Skeleton, se
                 lengths[number] = len(found.times)
                 slots.put(number, found)
 
-    threads = min(torch.get_num_threads(), len(landmarks))
-    if threads > 1:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(fill, [range(first, len(landmarks), threads) for first in range(threads)]))
-    else:
-        fill(range(len(landmarks)))
+    loops.in_threads(fill, len(landmarks), torch.get_num_threads())
     batch = slots.batch(lengths.max())
     if reasons:
         batch = Batch(*(tensor[torch.from_numpy(lengths > 0)] for tensor in batch))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -172,7 +173,7 @@ def _every_line(numbers: np.ndarray) -> np.ndarray:
     """
     ordered = np.unique(numbers)
     kept = [ordered[0]]
-    for number, following in zip(ordered[1:-1], ordered[2:]):
+    for number, following in pairwise(ordered[1:]):
         if following - kept[-1] > loops.CACHE_LINE:
             kept.append(number)
     return np.unique([*kept, ordered[-1]])

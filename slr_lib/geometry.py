@@ -13,7 +13,6 @@ and exports use.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -153,20 +152,15 @@ class PartFeatures(nn.Module):
         constants = [np.float32(value) for value in (MOTION_UNIT, MOTION_LIMIT, SMALL)]
         nothing = np.empty((0, 0, 0), np.float32), np.empty((0, 0, 0), np.uint16)
 
-        def fill(some: slice) -> None:
+        def fill(clips: range) -> None:
+            some = slice(clips.start, clips.stop)
             for k, tensor in enumerate(made):
                 filled = ((tensor.numpy()[some], nothing[1]) if dtype == torch.float32 else
                           (nothing[0], tensor.view(torch.uint16).numpy()[some]))
                 loops.part_features(*(array[some] for array in given), *self.loops[k], *constants, *filled,
                                     present[k, some])
 
-        threads = min(torch.get_num_threads(), count)
-        bounds = [count * number // threads for number in range(threads + 1)]
-        if threads == 1:
-            fill(slice(None))
-            return made, torch.from_numpy(present).permute(1, 2, 0)
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(fill, [slice(*pair) for pair in zip(bounds, bounds[1:])]))
+        loops.in_threads(fill, count, torch.get_num_threads())
         return made, torch.from_numpy(present).permute(1, 2, 0)
 
 

@@ -173,7 +173,7 @@ class _TrainedConvolution(torch.autograd.Function):
         kernel, more = weight.shape[-1], -x.shape[1] % block
         around = functional.pad(x, (0, 0, kernel // 2, kernel // 2 + more)).permute(2, 0, 1).contiguous()
         after = functional.pad(slope, (0, 0, 0, more)).permute(2, 0, 1).reshape(len(weight), -1, block)
-        seen = around.unfold(2, block + kernel - 1, block).flatten(1, 2)  # of each block of frames, what its kernels see
+        seen = around.unfold(2, block + kernel - 1, block).flatten(1, 2)  # of each block, what its kernels see
         products = (after.transpose(1, 2) @ seen).to(weight.dtype)  # D, block, block + kernel - 1: all pairs of frames
         # a frame meets a place of the kernel where both are as far apart: the sums along diagonals
         width = products.shape[2]

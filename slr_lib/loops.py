@@ -9,6 +9,9 @@ T frames, P points of the selection, P' points of the landmarks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from numba import njit
 
@@ -267,3 +270,14 @@ def part_features(points, mask, times, members, chosen, rooted, starts, ends, un
                     rounded = bits[i] + np.uint32(0x7FFF) + ((bits[i] >> np.uint32(16)) & np.uint32(1))
                     halves[clip, frame, i] = np.uint16(rounded >> np.uint32(16))
             row, old, seen, old_seen, moving, old_moving = old, row, old_seen, seen, old_moving, moving
+
+
+def in_threads(work: Callable[[range], object], count: int, threads: int) -> None:
+    """Call `work` for the numbers of `count` clips, in even shares on as many threads at most."""
+    threads = min(threads, count)
+    if threads < 2:
+        work(range(count))
+        return
+    bounds = [count * number // threads for number in range(threads + 1)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, map(range, bounds, bounds[1:])))
