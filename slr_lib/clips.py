@@ -114,8 +114,6 @@ def find_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSettin
         return f"only {count} of its {len(kept)} frames can be used, {settings.minimum_frames} are needed"
     if count < len(kept):
         points, mask, times = points[kept], mask[kept], times[kept]
-    if choice.turns:
-        _face(points, mask, skeleton=choice.skeleton)
     origin, unit = _body(points, mask, choice, aspect)
     frames = _evenly(count, min(count, max_frames or count))
     return FoundClip(points, mask, frames, origin, np.float32(1 / unit), (times[frames] - times[0]).astype(np.float32))
@@ -144,7 +142,7 @@ def _evenly(frames: int, length: int) -> np.ndarray:
 class _Choice(NamedTuple):
     """A skeleton's selection as every clip needs it: the selected skeleton, where its points' x, y, z are among all
     points' (numbers [3 P]), those of them that tell the cache lines to read (touched), which points are of a hand
-    (of_hand bool [P]), each hand's points, the origin's, and whether clips are turned to face the camera."""
+    (of_hand bool [P]), each hand's points, and the origin's."""
 
     skeleton: Skeleton
     numbers: np.ndarray
@@ -152,7 +150,6 @@ class _Choice(NamedTuple):
     of_hand: np.ndarray
     hands: tuple[list[int], ...]
     origin: np.ndarray
-    turns: bool
 
 
 @lru_cache(maxsize=8)
@@ -161,10 +158,7 @@ def _choice(skeleton: Skeleton) -> _Choice:
     hands = tuple(list(part.points) for part in selected.hands)
     of_hand = np.isin(np.arange(len(indices)), [point for hand in hands for point in hand])
     numbers = (3 * indices[:, None] + np.arange(3)).reshape(-1)
-    guessed = selected.depth_by_part or selected.in_picture  # depth, or none at all
-    across = bool(selected.unit) and selected.mirror[selected.unit[0]] == selected.unit[1]
-    return _Choice(selected, numbers, _every_line(numbers), of_hand, hands, np.array(selected.origin, np.int64),
-                   across and not guessed)
+    return _Choice(selected, numbers, _every_line(numbers), of_hand, hands, np.array(selected.origin, np.int64))
 
 
 def _every_line(numbers: np.ndarray) -> np.ndarray:
@@ -189,23 +183,6 @@ def _stretch(points: np.ndarray, info: dict, skeleton: Skeleton, settings: ClipS
         rows = flat(points)
         np.multiply(rows, np.tile(factors, points.shape[1]), out=rows)  # a row at a time: NumPy is slow in steps of 3
     return aspect
-
-
-def _face(points: np.ndarray, mask: np.ndarray, skeleton: Skeleton) -> None:
-    """Turn a body whose depth was measured, in place, about the vertical until its left and right (the points of the
-    unit, the shoulders) are equally deep in the median of the frames: people stand at any angle to such a camera.
-    """
-    left, right = skeleton.unit
-    seen = mask[:, left] & mask[:, right]
-    if not seen.any():
-        return
-    across, _, depth = _median(points[seen, right] - points[seen, left])
-    length = np.hypot(across, depth)
-    if length < _SMALLEST_UNIT:
-        return
-    cosine, sine = abs(across) / length, depth * np.copysign(1, across) / length
-    matrix = np.array([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]], np.float32)
-    points[:] = (points.reshape(-1, 3) @ matrix).reshape(points.shape)
 
 
 def _kept(shows: np.ndarray, settings: ClipSettings) -> tuple[np.ndarray, int]:

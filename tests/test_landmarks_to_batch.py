@@ -54,8 +54,6 @@ def plain_clip(landmarks: ClipLandmarks, skeleton: Skeleton, chosen: ClipSetting
     points, mask, times = points[kept], mask[kept], times[kept]
     if len(times) < chosen.minimum_frames:
         return f"only {len(times)} of its {len(kept)} frames can be used, {chosen.minimum_frames} are needed"
-    if skeleton.name.startswith("kinect20"):  # the one of these whose depth is measured
-        plain_turn(points, mask, *skeleton.unit)
     points = np.clip((points - plain_origin(points, mask, skeleton, hands, aspect))
                      * np.float32(1 / plain_unit(points, mask, skeleton, hands)), -50, 50)
     points[~mask] = 0
@@ -75,17 +73,6 @@ def plain_sorting(points, mask, times, skeleton):
     for frame in np.flatnonzero(swapped_slots(centres, seen, times, middle)):
         for values in (points, mask):
             values[frame, slots[0] + slots[1]] = values[frame, slots[1] + slots[0]]
-
-
-def plain_turn(points, mask, left, right):
-    both = mask[:, [left, right]].all(1)
-    if not both.any():
-        return
-    across, _, depth = np.median(points[both, right] - points[both, left], axis=0)
-    length = np.hypot(across, depth)
-    if length >= 1e-4:
-        cosine, sine = abs(across) / length, depth * np.copysign(1, across) / length
-        points[:] = points @ np.array([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]], np.float32)
 
 
 def plain_origin(points, mask, skeleton, hands, aspect):
