@@ -44,8 +44,9 @@ def assign_parts(
     Validation is the set's own where it brings one; another fifth of a stratified split; else carved from the
     training clips by signer (`carve_signers`), or by clip where no signer is known. It never takes a sign's last
     training clip. Copies of a clip stay on one side: a training or validation clip is left unused where the table
-    says that it repeats a test clip, a validation clip where it repeats a training clip; only an official split is
-    taken as it is (`describe_parts` counts the copies).
+    says that it repeats a test clip, a validation clip where it repeats a training clip. An official split's validation
+    and test clips are taken as they are, and its training clips left unused that repeat one of them: under another
+    gloss a copy teaches the wrong answer, under the same one it gives the answer away.
 
     Raises:
         InputError: no such fold, or a share that is not between 0 and 0.5.
@@ -57,6 +58,7 @@ def assign_parts(
         return _stratified(index, int(fold), seed)
     if data_set.split == OFFICIAL:
         parts = index["split"].astype(object).copy()
+        parts[_repeats(index, parts, (TRAIN,), (VAL, TEST))] = UNUSED
     else:
         tested = data_set.split.test_signers if isinstance(data_set.split, TestSigners) else [held_out]
         parts = pd.Series(np.where(index["signer"].isin(tested), TEST, TRAIN), index=index.index, dtype=object)

@@ -69,13 +69,12 @@ def test_a_one_shot_set_carves_nothing_and_says_why():
     assert report["validation"].startswith("none: 5 of 6 signs") and report["clips"]["val"] == 0
 
 
-def test_a_validation_split_of_the_sets_own_is_taken_as_it_is():
-    index = make_index([("a", "u1", "train", "g"), ("a", "u1", "val", "g"), ("a", "u1", "test", "g"), ("a", "u2", "")])
+def test_an_official_splits_own_validation_is_taken_as_it_is_and_training_loses_the_copies():
+    index = make_index([("a", "u1", "train", "g"), ("a", "u1", "val", "g"), ("a", "u1", "test", "g"), ("a", "u2", ""),
+                        ("a", "u1", "train"), ("a", "u1", "train", "h"), ("b", "u1", "train", "h"),
+                        ("b", "u2", "train", "k"), ("a", "u2", "test", "k")])
     parts = assign_parts(index, data_set())
-    assert list(parts) == ["train", "val", "test", ""]
-    report = describe_parts(index, data_set(), "0", parts)
-    assert report["validation"] == "the data set's own validation split"
-    assert report["test_clips_that_repeat_train_or_val"] == 1 and report["test_clips_of_seen_signers"] == 1
+    assert list(parts) == ["", "val", "test", "", "train", "train", "train", "", "test"]
 
 
 def test_unknown_signers_are_carved_by_clip_with_copies_together():
