@@ -128,7 +128,8 @@ class PartFeatures(nn.Module):
         Args:
             points: [B, T, P, 3]; mask: [B, T, P]; times: [B, T] seconds; dtype: of the features, float32 or bfloat16.
         """
-        if points.device.type == "cpu" and self.coordinates == 3 and not torch.compiler.is_compiling():
+        looped = self.coordinates == 3 and points.dtype == torch.float32 and dtype in (torch.float32, torch.bfloat16)
+        if looped and points.is_cpu and not torch.compiler.is_compiling():
             return self._by_loops(points, mask, times, dtype)
         place = points[..., : self.coordinates].permute(0, 2, 3, 1).index_select(1, self.order)
         seen = mask.transpose(1, 2).to(points.dtype).index_select(1, self.order)
