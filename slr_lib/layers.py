@@ -178,7 +178,8 @@ class _TrainedConvolution(torch.autograd.Function):
         # a frame meets a place of the kernel where both are as far apart: the sums along diagonals
         width = products.shape[2]
         of_weight = products.as_strided((len(weight), block, kernel), (block * width, width + 1, 1)).sum(1)
-        return _convolve(slope, weight.flip(-1).to(x.dtype), None), of_weight.view_as(weight), slope.sum((0, 1))
+        laid = torch.empty_like(weight).copy_(of_weight.view_as(weight))  # as the weights lie in memory, or DDP warns
+        return _convolve(slope, weight.flip(-1).to(x.dtype), None), laid, slope.sum((0, 1))
 
 
 class ChannelAttention(nn.Module):

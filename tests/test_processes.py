@@ -116,7 +116,8 @@ def test_two_processes_train_as_one_does(tmp_path, count, changes):
     start = build(tiny(SIGNS), settings.seed).state_dict()
     one, two, before = (torch.cat([weights[name].flatten() for name in start])
                         for weights in (single.weights, double.weights, start))
-    share = 1e-3 if settings.optimiser == "adamw" else 5e-3  # Muon reckons in bf16
+    # Muon reckons in bf16: by 0.2 to 0.6 % of the way where AdamW's weights part by 0.005 %
+    share = 1e-3 if settings.optimiser == "adamw" else 1e-2
     assert (two - one).norm() < share * (one - before).norm()
     # AdamW makes steps as long for gradients that are all rounding, so single weights may part by more than that
     assert (two - one).abs().max() < 0.1 * settings.learning_rate
