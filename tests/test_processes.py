@@ -117,10 +117,10 @@ def test_two_processes_train_as_one_does(tmp_path, count, changes):
     one, two, before = (torch.cat([weights[name].flatten() for name in start])
                         for weights in (single.weights, double.weights, start))
     # Muon reckons in bf16: by 0.2 to 0.6 % of the way where AdamW's weights part by 0.005 %
-    share = 1e-3 if settings.optimiser == "adamw" else 1e-2
+    share, most = (1e-3, 0.1) if settings.optimiser == "adamw" else (1e-2, 0.4)
     assert (two - one).norm() < share * (one - before).norm()
     # AdamW makes steps as long for gradients that are all rounding, so single weights may part by more than that
-    assert (two - one).abs().max() < 0.1 * settings.learning_rate
+    assert (two - one).abs().max() < most * settings.learning_rate
     read = load_checkpoint(tmp_path / "two" / "base.safetensors")
     assert read.training["settings"]["devices"] == 2 and read.metrics == double.metrics
 
