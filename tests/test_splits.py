@@ -75,6 +75,9 @@ def test_an_official_splits_own_validation_is_taken_as_it_is_and_training_loses_
                         ("b", "u2", "train", "k"), ("a", "u2", "test", "k")])
     parts = assign_parts(index, data_set())
     assert list(parts) == ["", "val", "test", "", "train", "train", "train", "", "test"]
+    report = describe_parts(index, data_set(), "0", parts)
+    assert report["validation"] == "the data set's own validation split"
+    assert report["test_clips_that_repeat_train_or_val"] == 1 and report["test_clips_of_seen_signers"] == 1
 
 
 def test_unknown_signers_are_carved_by_clip_with_copies_together():
