@@ -98,14 +98,14 @@ def alone(settings: TrainSettings) -> TrainSettings:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize("count, changes", [
-    (45, {"optimiser": "adamw"}),
     (45, {}),  # last steps of 5 training clips (3 and 2) and of 1 validation clip (1 and none)
     (41, {"focal_gamma": 2.0}),  # the last step has one clip for two processes
     (48, {"auxiliary_weight": 0.0, "ema": False}),  # heads without a gradient
 ])
-def test_two_processes_train_as_one_does(tmp_path, count, changes):
-    settings = replace(SETTINGS, **changes)
+def test_two_processes_train_as_one_does(tmp_path, count, changes, optimiser):
+    settings = replace(SETTINGS, optimiser=optimiser, **changes)
     single = run(tmp_path / "one", Dealt(count, 8), alone(settings))
     double = run(tmp_path / "two", Dealt(count, 4), settings)
     assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["base.safetensors", "base.tsv"]
@@ -116,8 +116,8 @@ def test_two_processes_train_as_one_does(tmp_path, count, changes):
     start = build(tiny(SIGNS), settings.seed).state_dict()
     one, two, before = (torch.cat([weights[name].flatten() for name in start])
                         for weights in (single.weights, double.weights, start))
-    # Muon reckons in bf16: by 0.2 to 0.6 % of the way where AdamW's weights part by 0.005 %
-    share, most = (1e-3, 0.1) if settings.optimiser == "adamw" else (1e-2, 0.4)
+    # Muon reckons in bf16, each processor in its own order: seen up to 0.7 % of the way and 0.13 of the learning rate
+    share, most = (1e-3, 0.1) if optimiser == "adamw" else (1e-2, 0.2)
     assert (two - one).norm() < share * (one - before).norm()
     # AdamW makes steps as long for gradients that are all rounding, so single weights may part by more than that
     assert (two - one).abs().max() < most * settings.learning_rate
