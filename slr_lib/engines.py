@@ -18,7 +18,6 @@ from slr_lib.errors import InputError
 from slr_lib.model import ModelConfig
 
 INPUTS = ("points", "mask", "frames", "times")  # of an exported network, as of model.Recognition
-PADDED = ("padded_frames", "padded_times")
 SOURCE = "checkpoint_sha256"  # metadata key beside checkpoint.KEY
 
 
@@ -39,8 +38,8 @@ class TorchEngine:
 class OnnxEngine:
     """An export of `slr_lib.onnx_export`, on as many threads as torch has.
 
-    ONNX Runtime computes what comes after the features; these are made by the compiled loop that training uses, in a
-    quarter of the time of the export's own operations, which are there for whoever has the file alone.
+    ONNX Runtime computes what comes after the features; these are made by the compiled loop that training uses, in half
+    the time of the export's own operations, which are there for whoever has the file alone.
 
     Attributes: checkpoint: as in the checkpoint's file, without weights; source: that file's SHA-256.
 
@@ -90,7 +89,7 @@ class OnnxEngine:
 
 def seam_of(config: ModelConfig) -> tuple[str, ...]:
     """Names of what an export's features give to the rest: each part's, their presence, and the padded inputs."""
-    return (*(f"features_{number}" for number in range(len(config.parts))), "presence", *PADDED)
+    return (*(f"features_{number}" for number in range(len(config.parts))), "presence", "padded_frames", "padded_times")
 
 
 def export_of(checkpoint: str | os.PathLike) -> OnnxEngine | None:

@@ -83,7 +83,7 @@ def export_onnx(checkpoint: str | os.PathLike, output: str | os.PathLike | None 
     if target.suffix != ".onnx":
         raise InputError(f"{target}: an export's name ends in .onnx; name another file by --output.")
     loaded = load_checkpoint(checkpoint)
-    network = _traced(loaded.model().eval())
+    network = _traced(loaded.model())
     for key, value in ((KEY, description(loaded)), (SOURCE, sha256(checkpoint))):
         network.metadata_props.add(key=key, value=value)
     target.parent.mkdir(parents=True, exist_ok=True)
