@@ -111,7 +111,7 @@ class PartFeatures(nn.Module):
                                        [place[part[0]] if root else None
                                         for part, root in zip(parts, rooted, strict=True)])
         first = np.cumsum([0, *self.sizes])
-        self.loops = [
+        self.looped = [  # of each part, what loops.part_features takes
             (np.array(part), _numbers(part), root,
              *(_numbers([bone[end] - first[k] for bone in bones if bone[0] == k]) for end in (1, 2)))
             for k, (part, root) in enumerate(zip(parts, rooted, strict=True))
@@ -128,8 +128,8 @@ class PartFeatures(nn.Module):
         Args:
             points: [B, T, P, 3]; mask: [B, T, P]; times: [B, T] seconds; dtype: of the features, float32 or bfloat16.
         """
-        looped = self.coordinates == 3 and points.dtype == torch.float32 and dtype in (torch.float32, torch.bfloat16)
-        if looped and points.is_cpu and not torch.compiler.is_compiling():
+        able = self.coordinates == 3 and points.dtype == torch.float32 and dtype in (torch.float32, torch.bfloat16)
+        if able and points.is_cpu and not torch.compiler.is_compiling():
             return self._by_loops(points, mask, times, dtype)
         place = points[..., : self.coordinates].permute(0, 2, 3, 1).index_select(1, self.order)
         seen = mask.transpose(1, 2).to(points.dtype).index_select(1, self.order)
@@ -158,7 +158,7 @@ class PartFeatures(nn.Module):
             for k, tensor in enumerate(made):
                 filled = ((tensor.numpy()[some], nothing[1]) if dtype == torch.float32 else
                           (nothing[0], tensor.view(torch.uint16).numpy()[some]))
-                loops.part_features(*(array[some] for array in given), *self.loops[k], *constants, *filled,
+                loops.part_features(*(array[some] for array in given), *self.looped[k], *constants, *filled,
                                     present[k, some])
 
         loops.in_threads(fill, count, torch.get_num_threads())
