@@ -2,10 +2,13 @@
 
     python benchmarks/compare_models.py --model gislr --dataset wlasl_hands --signs 100 --seed 0 1 2
     python benchmarks/compare_models.py --model gislr --dataset wlasl_hands --signs 100 --seed 0 1 2 --test
+    python benchmarks/compare_models.py --model ours --checkpoint model.int8.onnx --name "ours, 8 bits"
     python benchmarks/compare_models.py --model ours --start data/pretrained/wlasl.safetensors --name "ours, pretrained"
+    python benchmarks/compare_models.py --model ours --dataset isl_kinect30 --signs 30 --refit --name refitted
     python benchmarks/compare_models.py --table
 
-The epoch is chosen on the validation part alone; the test part is met once, and only with --test. A run is one row of
+The epoch is chosen on the validation part alone; with --refit the clips of this part train too, and the last epoch is
+kept. The test part is met once, and only with --test. A run is one row of
 reports/models.csv, with the rank of every clip's true sign in a file beside it, for paired comparisons. Rows that are
 there are not computed again (--again: they are), a killed training goes on from its last epoch, and several commands
 may write to the table at once. The recogniser's recipe is the section `train` of params.yaml, a reference's its own;
@@ -29,19 +32,21 @@ import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from model_table import KEY, find_row, locked, put_row, read_table, render
 from references import REFERENCES, build_reference
 from slr_lib.augment import AugmentSettings, augmentation
-from slr_lib.checkpoint import load_checkpoint
+from slr_lib.batches import Batch
+from slr_lib.checkpoint import Checkpoint, load_checkpoint
 from slr_lib.data_sets import DataSet, find_project, load_data_set
+from slr_lib.engines import OnnxEngine
 from slr_lib.errors import InputError
 from slr_lib.evaluation import predict
 from slr_lib.fitting import TrainSettings
 from slr_lib.index import read_index, write_table
 from slr_lib.metrics import quick_figures, ranks
-from slr_lib.model import ModelConfig, count_parameters
+from slr_lib.model import ModelConfig, build, count_parameters
 from slr_lib.pretraining import check_start, train_recipe
 from slr_lib.splits import TEST, VAL, folds
 from slr_lib.tasks import Task
@@ -55,8 +60,8 @@ OURS = "ours"
 class Run:
     """One model on one task with one seed: what it is called, and all that decides about it.
 
-    model: `ours` or a reference's name; name: in the table; checkpoint: a trained recogniser to measure instead;
-    start: a checkpoint to train on from.
+    model: `ours` or a reference's name; name: in the table; checkpoint: a trained recogniser or its export to measure
+    instead; start: a checkpoint to train on from; refit: the validation part trains too.
     """
 
     model: str
@@ -68,6 +73,7 @@ class Run:
     augmentation: AugmentSettings | None
     checkpoint: Path | None = None
     start: Path | None = None
+    refit: bool = False
 
     @property
     def recipe(self) -> str:
@@ -88,6 +94,8 @@ class Run:
         described = [shape, settings, {name: value for name, value in augmented.items() if value != plain[name]}]
         if self.start is not None:
             described.append(sha256(self.start))
+        if self.refit:
+            described.append("refit")
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
@@ -106,7 +114,7 @@ class Run:
         """The clips; the same for all models but for the augmentation of the training part, and the start's scale."""
         return Task(self.data_set, self.signs, self.fold, batch_size=self.settings.batch_size,
                     strength=self.augmentation or "none", seed=self.settings.seed,
-                    statistics=load_checkpoint(self.start).statistics if self.start else None)
+                    statistics=load_checkpoint(self.start).statistics if self.start else None, refit=self.refit)
 
 
 def plan(options: argparse.Namespace) -> list[Run]:
@@ -125,7 +133,7 @@ def plan(options: argparse.Namespace) -> list[Run]:
     if checkpoint is not None:
         if options.model != OURS or options.name in (None, OURS, *REFERENCES):
             raise InputError("--checkpoint measures a trained recogniser: give --model ours and a --name of its own.")
-        trained = load_checkpoint(checkpoint).training["settings"]
+        trained = trained_model(checkpoint)[1].training["settings"]
         settings = replace(settings, epochs=trained["epochs"])
     start = Path(options.start) if options.start else None
     if start is not None and (options.model != OURS or checkpoint or options.name in (None, OURS, *REFERENCES)):
@@ -134,11 +142,13 @@ def plan(options: argparse.Namespace) -> list[Run]:
     wanted = known if options.fold == ["all"] else options.fold
     if unknown := [fold for fold in wanted if fold not in known]:
         raise InputError(f"data set {data_set.name} has no fold {unknown[0]}; choose of {', '.join(known)}, or all.")
+    if options.refit and (checkpoint or options.name in (None, OURS, *REFERENCES)):
+        raise InputError("--refit trains on more clips: give a --name of its own, and no --checkpoint.")
     for fold in wanted if start is not None else ():
         check_start(start, data_set, fold)
     return [
         Run(options.model, options.name or options.model, data_set, options.signs, fold, replace(settings, seed=seed),
-            augmented, checkpoint, start)
+            augmented, checkpoint, start, options.refit)
         for fold in wanted for seed in options.seed
     ]
 
@@ -178,14 +188,36 @@ def train_run(run: Run, task: Task) -> Trained:
     return fit(model, task, run.settings, path, [run.model, code(run.model)], write, curves)
 
 
+class Exported(nn.Module):
+    """An export in the place of its model, whose parameters it has, computed by ONNX Runtime."""
+
+    def __init__(self, engine: OnnxEngine):
+        super().__init__()
+        self.engine, self.model = engine, build(engine.checkpoint.config)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """As of Recognition."""
+        labels = torch.zeros(len(inputs[0]), dtype=torch.long)
+        return torch.from_numpy(self.engine.logits(Batch(*inputs, labels)))
+
+
+def trained_model(path: Path) -> tuple[nn.Module, Checkpoint]:
+    """The model of a recogniser's checkpoint or export, in evaluation mode, and what is written with it."""
+    if path.suffix == ".onnx":
+        engine = OnnxEngine(path)
+        return Exported(engine), engine.checkpoint
+    checkpoint = load_checkpoint(path)
+    return checkpoint.model(), checkpoint
+
+
 def load_run(run: Run, task: Task) -> tuple[nn.Module, dict]:
     """The trained model of a run, in evaluation mode, and its metrics."""
     path = weights_of(run)
     if run.model == OURS:
-        checkpoint = load_checkpoint(path)
+        model, checkpoint = trained_model(path)
         if checkpoint.glosses != task.glosses:
             raise InputError(f"{path}: trained on other signs than the first {run.signs} of {run.data_set.name}.")
-        return checkpoint.model(), checkpoint.metrics
+        return model, checkpoint.metrics
     model = build_reference(run.model, task.skeleton, len(task.glosses), len(task.train_batches(0)))
     with safe_open(path, framework="pt", device="cpu") as file:
         metrics = json.loads(file.metadata()["metrics"])
@@ -262,6 +294,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--learning-rate", type=float, help="default: the model's own, as for augmentation")
     parser.add_argument("--augmentation", help="none, weak or strong")
+    parser.add_argument("--refit", action="store_true", help="train on the validation part too (with --name)")
     parser.add_argument("--test", action="store_true", help="meet the test part")
     parser.add_argument("--again", action="store_true", help="train anew and replace the row")
     parser.add_argument("--checkpoint", help="measure this trained recogniser instead (with --name and --seed)")

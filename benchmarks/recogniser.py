@@ -8,7 +8,7 @@ Two threads, 128 frames, 1000 signs, the holistic skeleton's chosen points; land
   best, which is the more favourable to it. Both in the faster of bf16 and fp32.
 - forward_ms: the network alone, one clip, fp32, by torch.
 - clip_ms: landmarks [128, 543, 3] in memory -> top five, one clip, all preprocessing included, by the recogniser of an
-  exported checkpoint; engine: what computed its network.
+  export with weights of 8 bits; float32_clip_ms: by that of an export that computes torch's logits; engine: of both.
 - preprocess_ms: landmarks [150, 543, 3] with NaN -> model input, a clip's share of a batch of 256. The median of five
   turns, ours and the predecessor's in a fresh process each: half of what they take is the system's clearing of memory,
   which differs with what a process did before, and from minute to minute.
@@ -149,7 +149,7 @@ def measure(effort: Effort) -> dict:
         raise RuntimeError("a clip lost frames on its way")
     batch = batch._replace(labels=torch.arange(most) % SIGNS)
 
-    bar = tqdm(total=3 + 2 * (1 + len(effort.batches)) + 2 * effort.turns, desc="measuring", unit="figure")
+    bar = tqdm(total=4 + 2 * (1 + len(effort.batches)) + 2 * effort.turns, desc="measuring", unit="figure")
 
     def counted(figure: float) -> float:
         bar.update()
@@ -157,8 +157,9 @@ def measure(effort: Effort) -> dict:
 
     one = first_clips(batch, 1)
     forward = [counted(forward_ms(model, one, effort.passes)) for model in (ours, theirs)]
-    recogniser = exported(ours, unit)
-    clip_ms = counted(1000 * seconds_of(lambda: recogniser.recognise_landmarks(shown[0]), effort.passes))
+    recognisers = exported(ours, unit)
+    clip_ms, float32_clip_ms = (
+        counted(1000 * seconds_of(lambda by=by: by.recognise_landmarks(shown[0]), effort.passes)) for by in recognisers)
     turns = [[counted(1000 * alone(way, effort.clips)) for way in (preprocessing, predecessor_preprocessing)]
              for _ in range(effort.turns)]
     prepared = [statistics.median(ways) for ways in zip(*turns)]
@@ -175,7 +176,8 @@ def measure(effort: Effort) -> dict:
         "benchmark": "recogniser", "landmarks": "synthetic", "frames": MAX_FRAMES, "signs": SIGNS,
         "points": len(skeleton.points), "threads": THREADS, "cores": os.cpu_count(), "batch_size": settings.batch_size,
         "train_clips_per_s": round(trained, 2), "forward_ms": round(forward[0], 3), "clip_ms": round(clip_ms, 3),
-        "engine": recogniser.engine.name, "preprocess_ms": round(prepared[0], 4), "parameters": count_parameters(ours),
+        "float32_clip_ms": round(float32_clip_ms, 3), "engine": recognisers[0].engine.name,
+        "preprocess_ms": round(prepared[0], 4), "parameters": count_parameters(ours),
         "predecessor": {
             "train_clips_per_s": round(rates[fastest], 3), "batch_size": fastest,
             "train_clips_per_s_by_batch_size": {str(size): round(rate, 3) for size, rate in rates.items()},
@@ -187,8 +189,8 @@ def measure(effort: Effort) -> dict:
     }
 
 
-def exported(model: Recognition, unit: Statistics) -> Recogniser:
-    """The recogniser of a model's export, as a user has it."""
+def exported(model: Recognition, unit: Statistics) -> list[Recogniser]:
+    """The recognisers of a model's exports, as a user has them: with weights of 8 bits, and exact."""
     checkpoint = Checkpoint(
         weights=model.state_dict(), config=model.config, glosses=tuple(str(i) for i in range(model.config.signs)),
         skeleton=HOLISTIC, statistics=unit.as_plain(), clips={**asdict(ClipSettings()), "max_frames": MAX_FRAMES},
@@ -196,7 +198,7 @@ def exported(model: Recognition, unit: Statistics) -> Recogniser:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         save_checkpoint(path, checkpoint)
-        return Recogniser.load(export_onnx(path))
+        return [Recogniser.load(export_onnx(path, int8=int8)) for int8 in (True, False)]
 
 
 def alone(measurement: Callable[[int], float], clips: int) -> float:

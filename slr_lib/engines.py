@@ -36,7 +36,7 @@ class TorchEngine:
 
 
 class OnnxEngine:
-    """An export of `slr_lib.onnx_export`, on as many threads as torch has.
+    """An export of `slr_lib.onnx_export`, on one thread: a clip is too little work to be shared out.
 
     ONNX Runtime computes what comes after the features; these are made by the compiled loop that training uses, in half
     the time of the export's own operations, which are there for whoever has the file alone.
@@ -61,7 +61,7 @@ class OnnxEngine:
         if not path.is_file():
             raise InputError(f"{path}: no such export; make it with `python -m slr_lib.onnx_export CHECKPOINT`.")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = 1
         options.log_severity_level = 3
         try:
             model = onnx.load_model(path)
@@ -105,9 +105,9 @@ def export_of(checkpoint: str | os.PathLike) -> OnnxEngine | None:
     return engine if engine.source == sha256(checkpoint) else None
 
 
-def export_path(checkpoint: str | os.PathLike) -> Path:
-    """Where a checkpoint's export lies."""
-    return Path(checkpoint).with_suffix(".onnx")
+def export_path(checkpoint: str | os.PathLike, int8: bool = False) -> Path:
+    """Where a checkpoint's export lies, or that with weights of 8 bits."""
+    return Path(checkpoint).with_suffix(".int8.onnx" if int8 else ".onnx")
 
 
 def sha256(path: str | os.PathLike) -> str:

@@ -27,6 +27,7 @@ from slr_lib.model import Outputs
 from slr_lib.optimiser import make_optimiser
 from slr_lib.processes import gather_rows, share_of_step
 
+MOST_EPOCHS = 240  # that least_steps may ask for
 _RANK_SEEDS = 1_000_000_007
 CURVES = ("epoch", "train_loss", "val_loss", "val_top1", "val_mean_accuracy", "learning_rate")
 
@@ -36,7 +37,7 @@ class TrainSettings:
     """How to train. Shares lie between 0 and 1.
 
     epochs; least_steps: a training part so small that its epochs are fewer optimiser steps gets more of them, up to
-    three times as many; batch_size: of the loader, kept with the checkpoint; optimiser: `muon` for the
+    MOST_EPOCHS; batch_size: of the loader, kept with the checkpoint; optimiser: `muon` for the
     hidden layers' matrices with `adamw` for all else, or `adamw` alone; learning_rate: the highest; weight_decay: on
     matrices only; warmup_share: of all steps, linear, then a cosine down to 0;
     label_smoothing; focal_gamma: 0 is plain cross-entropy; auxiliary_weight: of the auxiliary heads; mixup: clips
@@ -48,7 +49,7 @@ class TrainSettings:
     where there are any, each with batch_size clips a step; seed.
     """
 
-    epochs: int = 80
+    epochs: int = 160
     least_steps: int = 0
     batch_size: int = 128
     optimiser: Literal["muon", "adamw"] = "muon"
@@ -74,7 +75,7 @@ class TrainSettings:
 
 def enough_epochs(settings: TrainSettings, steps: int) -> int:
     """How many epochs of `steps` optimiser steps to train: `epochs`, or what `least_steps` makes of it."""
-    return min(max(settings.epochs, math.ceil(settings.least_steps / steps)), 3 * settings.epochs)
+    return max(settings.epochs, min(math.ceil(settings.least_steps / steps), MOST_EPOCHS))
 
 
 def learning_rate_share(step: int, steps: int, warmup_share: float) -> float:

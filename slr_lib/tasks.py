@@ -30,7 +30,8 @@ class Task:
 
     Args:
         signs: N without no_event. strength: of the training's augmentation: strong, weak, none or settings of its own.
-        statistics: plain values to normalise by; those that a start was trained with, else the fold's own.
+        statistics: plain values to normalise by; those that a start was trained with, else the fold's own. refit: the
+        validation part is training's too, once all has been chosen on it.
 
     Raises:
         InputError: the clips are not prepared, or there are fewer signs, or no such fold or strength.
@@ -39,6 +40,7 @@ class Task:
     def __init__(
         self, data_set: DataSet, signs: int, fold: str = "0", *, batch_size: int = 32,
         strength: str | AugmentSettings = "none", seed: int = 0, statistics: dict | None = None,
+        refit: bool = False,
     ):
         self.packed = PackedClips(data_set.clips)
         self.data_set, self.fold = data_set.name, fold
@@ -48,6 +50,8 @@ class Task:
         self.settings = {**asdict(clip_settings(data_set)), "max_frames": MAX_FRAMES}
         self.statistics = statistics or json.loads((data_set.clips / STATISTICS).read_text(encoding="utf-8"))[fold]
         self.parts = parts_of(self.packed, fold)
+        if refit:
+            self.parts = np.where(self.parts == VAL, TRAIN, self.parts)
         classes = {gloss: number for number, gloss in enumerate(self.glosses)}
         self._classes = self.packed.table["gloss"].map(classes).fillna(-1).to_numpy(np.int64)
         self._unmirrored = [classes[gloss] for gloss in data_set.no_mirror if gloss in classes]

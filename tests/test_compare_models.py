@@ -20,6 +20,7 @@ from model_table import COLUMNS, interval, read_table, render
 from slr_lib import pretraining
 from slr_lib.checkpoint import load_checkpoint
 from slr_lib.fitting import enough_epochs
+from slr_lib.onnx_export import export_onnx
 
 
 @pytest.fixture
@@ -67,15 +68,35 @@ def test_a_run_is_one_row_and_is_not_run_twice(tiny, capsys):
     assert (table.with_suffix(".md")).read_text() == said
 
 
-def test_a_trained_recogniser_enters_under_a_name_of_its_own(tiny):
+def test_a_trained_recogniser_enters_under_a_name_of_its_own(tiny, tmp_path):
     assert command("--model", "ours") == 0
     weights, = (tiny.data / "compared" / "3-0").glob("ours-*.safetensors")
     entered = ("--model", "ours", "--checkpoint", str(weights), "--seed", "5")
     assert command(*entered) == 1
     assert command(*entered, "--name", "ours, again", "--test") == 0
+    exported = export_onnx(weights, tmp_path / "m.onnx")
+    assert command("--model", "ours", "--checkpoint", str(exported), "--name", "ours, exported") == 0
     rows = read_table(tiny.data.parents[1] / "reports" / "models.csv").set_index("model")
-    assert rows.loc["ours, again", "val_top1"] == rows.loc["ours", "val_top1"]
+    for name in ("ours, again", "ours, exported"):
+        assert (rows.loc[name, ["val_top1", "val_top5", "parameters", "epoch"]]
+                == rows.loc["ours", ["val_top1", "val_top5", "parameters", "epoch"]]).all()
     assert rows.loc["ours, again", "test_clips"] == 6
+
+
+def test_a_refitted_model_trains_on_the_validation_part_too_and_keeps_the_last_epoch(tiny):
+    refit = ("--model", "ours", "--refit")
+    named = (*refit, "--name", "refitted", "--epochs", "2")
+    assert command(*refit) == 1
+    assert command(*named, "--checkpoint", "any") == 1
+    assert command(*named, "--test") == 0
+    run, = compare_models.plan(parse(["--dataset", "tiny", "--signs", "3", *named]))
+    refitted, plain = run.task(), replace(run, refit=False).task()
+    assert len(plain.rows("val")) and not len(refitted.rows("val"))
+    assert sorted([*plain.rows("train"), *plain.rows("val")]) == list(refitted.rows("train"))
+    assert list(plain.rows("test")) == list(refitted.rows("test")) and plain.statistics == refitted.statistics
+    assert run.recipe != replace(run, refit=False).recipe
+    row, = read_table(tiny.data.parents[1] / "reports" / "models.csv").to_dict("records")
+    assert row["epoch"] == 1 and np.isnan(row["val_clips"]) and row["test_clips"] == 6
 
 
 def test_a_pretrained_start_is_a_recipe_of_its_own(tiny, project, capsys):
@@ -107,7 +128,7 @@ def test_a_pretrained_start_is_a_recipe_of_its_own(tiny, project, capsys):
     assert run.recipe != rows.loc["ours, pretrained", "recipe"]  # another file under the same name
 
 
-def test_all_models_share_the_task_and_no_reference_trains_shorter(tiny):
+def test_all_models_share_the_task_and_no_reference_takes_fewer_steps(tiny):
     runs = {}
     for model in ("ours", *compare_models.REFERENCES):
         arguments = ["--model", model, "--dataset", "tiny", "--signs", "3"]
@@ -115,8 +136,9 @@ def test_all_models_share_the_task_and_no_reference_trains_shorter(tiny):
         runs[model], = compare_models.plan(parser_options)
     for run in runs.values():
         for clips in (100, 1000, 10_000):
-            ours, theirs = (enough_epochs(one, math.ceil(clips / one.batch_size))
-                            for one in (runs["ours"].settings, run.settings))
+            steps = [math.ceil(clips / settings.batch_size) for settings in (runs["ours"].settings, run.settings)]
+            ours, theirs = (enough_epochs(settings, count) * count
+                            for settings, count in zip((runs["ours"].settings, run.settings), steps, strict=True))
             assert theirs >= ours
         task = run.task()
         assert [list(task.rows(part)) for part in ("train", "val", "test")] == [

@@ -63,6 +63,30 @@ def test_an_export_computes_torchs_logits(exported):
     assert engine.checkpoint == replace(checkpoint, weights={})
 
 
+@pytest.mark.parametrize("exported", [
+    pytest.param(HANDS, id="hands"), pytest.param(HOLISTIC, id="holistic", marks=pytest.mark.slow),
+], indirect=True)
+def test_weights_of_8_bits_make_a_small_export_of_nearly_the_same_logits(exported):
+    path = export_onnx(exported, int8=True)
+    assert path == exported.with_suffix(".int8.onnx")
+    assert path.stat().st_size < 0.7 * exported.with_suffix(".onnx").stat().st_size
+    onnx.checker.check_model(str(path), full_check=True)
+    network = onnx.load(path)
+    products = sum(node.op_type == "MatMulInteger" for node in network.graph.node)
+    modules = load_checkpoint(exported).model().named_modules()
+    linear = sum(isinstance(module, torch.nn.Linear) for name, module in modules if "auxiliary" not in name)
+    assert products == linear + 1  # the hands share a table, which each reads in its own way
+    checkpoint = load_checkpoint(exported)
+    engine, reference = OnnxEngine(path), TorchEngine(checkpoint)
+    for lengths in LENGTHS:
+        clips = clips_of(lengths, checkpoint.config.points)
+        found, wanted = engine.logits(clips), reference.logits(clips)
+        off = np.square(found - wanted).mean() ** 0.5 / wanted.std()
+        assert 0 < off < 0.1
+    assert engine.source == OnnxEngine(exported.with_suffix(".onnx")).source
+    path.unlink()
+
+
 @pytest.mark.parametrize("exported", [pytest.param(HANDS, id="hands")], indirect=True)
 class TestRecogniser:
     """The recogniser with an export; what else an export must stand."""
@@ -105,7 +129,7 @@ class TestRecogniser:
         with pytest.raises(InputError, match=r"m\.onnx: a network without a description"):
             Recogniser.load(damaged)
         assert main([str(tmp_path / "absent.safetensors")]) == 1
-        assert main([str(exported), "--output", str(tmp_path / "m.bin")]) == 1
+        assert main([str(exported), "--int8", "--output", str(tmp_path / "m.bin")]) == 1
         errors = capsys.readouterr().err.splitlines()
         assert len(errors) == 2 and "absent.safetensors" in errors[0] and "m.bin" in errors[1]
         assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx"]
@@ -116,6 +140,7 @@ def test_an_export_that_computes_something_else_is_not_written(tmp_path, monkeyp
     monkeypatch.setattr("slr_lib.onnx_export.OnnxEngine", lambda draft: TorchEngine(
         load_checkpoint(write(tmp_path / "other" / "o.safetensors", HANDS, epoch=1, seed=1))))
     monkeypatch.setattr("slr_lib.onnx_export._traced", lambda *_: onnx.ModelProto())
-    with pytest.raises(RuntimeError, match="off torch's"):
-        export_onnx(path)
+    for int8 in (False, True):
+        with pytest.raises(RuntimeError, match="off torch's"):
+            export_onnx(path, int8=int8)
     assert [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == ["m.safetensors"]

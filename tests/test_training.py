@@ -18,7 +18,7 @@ from synthetic_batches import MadeUpClips, tiny
 from slr_lib import training
 from slr_lib.checkpoint import load_checkpoint
 from slr_lib.errors import InputError
-from slr_lib.fitting import CURVES, Fitting, TrainSettings, enough_epochs, learning_rate_share
+from slr_lib.fitting import CURVES, MOST_EPOCHS, Fitting, TrainSettings, enough_epochs, learning_rate_share
 from slr_lib.training import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -35,7 +35,8 @@ def run(folder: Path, clips=None, settings=SETTINGS, name="base", **arguments):
 
 def test_a_small_training_part_is_passed_over_more_often(tmp_path):
     settings = TrainSettings(epochs=10, least_steps=300)
-    assert [enough_epochs(settings, steps) for steps in (1, 12, 29, 30, 31)] == [30, 25, 11, 10, 10]
+    assert [enough_epochs(settings, steps) for steps in (1, 12, 29, 30, 31)] == [MOST_EPOCHS, 25, 11, 10, 10]
+    assert enough_epochs(replace(settings, epochs=MOST_EPOCHS + 1), 1) == MOST_EPOCHS + 1
     trained = run(tmp_path, settings=replace(SETTINGS, epochs=2, least_steps=15))  # of 5 steps each
     assert len(trained.curves) == 3
     last = trained.curves["learning_rate"].iloc[-1]

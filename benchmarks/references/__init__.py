@@ -30,8 +30,8 @@ class Reference:
     augmentation: AugmentSettings = STRENGTHS["strong"]
 
 
-# stated, not left to TrainSettings' defaults: a change of the project's own recipe must not change a reference. Epochs
-# and steps are no fewer than the recogniser's.
+# stated, not left to TrainSettings' defaults: a change of the project's own recipe must not change a reference. Steps
+# are no fewer than the recogniser's.
 _COMMON = {"epochs": 80, "least_steps": 8000, "batch_size": 32, "optimiser": "adamw", "weight_decay": 0.05,
            "warmup_share": 0.1, "label_smoothing": 0.1, "focal_gamma": 0.0, "ema": False, "clip_norm": 1.0}
 # learning rates for batches of 32 clips; none is tuned to a data set
