@@ -4,7 +4,7 @@
     python benchmarks/compare_models.py --model gislr --dataset wlasl_hands --signs 100 --seed 0 1 2 --test
     python benchmarks/compare_models.py --model ours --checkpoint model.int8.onnx --name "ours, 8 bits"
     python benchmarks/compare_models.py --model ours --start data/pretrained/wlasl.safetensors --name "ours, pretrained"
-    python benchmarks/compare_models.py --model ours --dataset isl_kinect30 --signs 30 --refit --name refitted
+    python benchmarks/compare_models.py --model ours --dataset isl_kinect30 --signs 30 --refit --name refitted --test
     python benchmarks/compare_models.py --table
 
 The epoch is chosen on the validation part alone; with --refit the clips of this part train too, and the last epoch is
@@ -144,6 +144,8 @@ def plan(options: argparse.Namespace) -> list[Run]:
         raise InputError(f"data set {data_set.name} has no fold {unknown[0]}; choose of {', '.join(known)}, or all.")
     if options.refit and (checkpoint or options.name in (None, OURS, *REFERENCES)):
         raise InputError("--refit trains on more clips: give a --name of its own, and no --checkpoint.")
+    if options.refit and not options.test:
+        raise InputError("--refit leaves no validation part to measure: give --test.")
     for fold in wanted if start is not None else ():
         check_start(start, data_set, fold)
     return [

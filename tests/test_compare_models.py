@@ -83,13 +83,14 @@ def test_a_trained_recogniser_enters_under_a_name_of_its_own(tiny, tmp_path):
     assert rows.loc["ours, again", "test_clips"] == 6
 
 
-def test_a_refitted_model_trains_on_the_validation_part_too_and_keeps_the_last_epoch(tiny):
+def test_a_refitted_model_trains_on_the_validation_part_too_and_keeps_the_last_epoch(tiny, capsys):
     refit = ("--model", "ours", "--refit")
     named = (*refit, "--name", "refitted", "--epochs", "2")
     assert command(*refit) == 1
-    assert command(*named, "--checkpoint", "any") == 1
+    assert command(*named, "--checkpoint", "any", "--test") == 1
+    assert command(*named) == 1 and "give --test" in capsys.readouterr().err
     assert command(*named, "--test") == 0
-    run, = compare_models.plan(parse(["--dataset", "tiny", "--signs", "3", *named]))
+    run, = compare_models.plan(parse(["--dataset", "tiny", "--signs", "3", *named, "--test"]))
     refitted, plain = run.task(), replace(run, refit=False).task()
     assert len(plain.rows("val")) and not len(refitted.rows("val"))
     assert sorted([*plain.rows("train"), *plain.rows("val")]) == list(refitted.rows("train"))

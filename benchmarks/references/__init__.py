@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from references.gislr_first_place import AUGMENTATION, LATE_EPOCH, FirstPlace
+from references.gislr_first_place import AUGMENTATION, HEAD_DROPOUT, LATE_EPOCH, FirstPlace
 from references.gru import Gru
 from references.predecessor import Predecessor
 from slr_lib.augment import STRENGTHS, AugmentSettings
@@ -32,13 +32,14 @@ class Reference:
 
 # stated, not left to TrainSettings' defaults: a change of the project's own recipe must not change a reference. Steps
 # are no fewer than the recogniser's.
-_COMMON = {"epochs": 80, "least_steps": 8000, "batch_size": 32, "optimiser": "adamw", "weight_decay": 0.05,
+_COMMON = {"epochs": 50, "least_steps": 8000, "batch_size": 32, "optimiser": "adamw", "weight_decay": 0.05,
            "warmup_share": 0.1, "label_smoothing": 0.1, "focal_gamma": 0.0, "ema": False, "clip_norm": 1.0}
 # learning rates for batches of 32 clips; none is tuned to a data set
 REFERENCES = {
     "gislr": Reference(
         FirstPlace,
-        {**_COMMON, "learning_rate": 1e-3, "weight_decay": 0.1, "head_dropout": 0.8, "late_head_dropout": 0.8},
+        {**_COMMON, "learning_rate": 1e-3, "weight_decay": 0.1, "head_dropout": HEAD_DROPOUT,
+         "late_head_dropout": HEAD_DROPOUT},
         AUGMENTATION,
     ),
     "gru": Reference(
