@@ -25,8 +25,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 repro: env  ## the whole pipeline, then the metrics and the report; DATASET=name or path of a data set's YAML
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m slr_lib.pipeline $(if $(DATASET),--dataset $(DATASET))
 
-export: env  ## the newest checkpoint, or CHECKPOINT=file, as one ONNX file beside it
-	$(BIN)/python -m slr_lib.onnx_export $(CHECKPOINT)
+export: env  ## the newest checkpoint, or CHECKPOINT=file, as one ONNX file beside it; INT8=1: with weights of 8 bits
+	$(BIN)/python -m slr_lib.onnx_export $(CHECKPOINT) $(if $(INT8),--int8)
 
 test: env  ## all tests
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
