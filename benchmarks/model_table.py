@@ -89,8 +89,8 @@ def _models(task: pd.DataFrame, folder: Path) -> list[str]:
         counted = f"{len(runs)}" + (f", {len(tested)} tested" if len(tested) < len(runs) else "")
         if runs["code"].nunique() > 1:
             counted += f", of {runs['code'].nunique()} versions of the code"
-        cells = [model, epochs, recipe, counted, f"{runs['parameters'].mean() / 1e6:.2f}",
-                 f"{runs['seconds'].mean() / 60:.1f}", _mean(runs, "val_top1"), *test]
+        minutes = "" if runs["seconds"].isna().all() else f"{runs['seconds'].mean() / 60:.1f}"
+        cells = [model, epochs, recipe, counted, f"{runs['parameters'].mean() / 1e6:.2f}", minutes, _mean(runs, "val_top1"), *test]
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return lines
 
