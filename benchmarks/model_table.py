@@ -90,7 +90,8 @@ def _models(task: pd.DataFrame, folder: Path) -> list[str]:
         if runs["code"].nunique() > 1:
             counted += f", of {runs['code'].nunique()} versions of the code"
         minutes = "" if runs["seconds"].isna().all() else f"{runs['seconds'].mean() / 60:.1f}"
-        cells = [model, epochs, recipe, counted, f"{runs['parameters'].mean() / 1e6:.2f}", minutes, _mean(runs, "val_top1"), *test]
+        cells = [model, epochs, recipe, counted, f"{runs['parameters'].mean() / 1e6:.2f}", minutes,
+                 _mean(runs, "val_top1"), *test]
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return lines
 
