@@ -111,7 +111,7 @@ class Run:
         return "-".join(str(value).replace(" ", "_") for value in self.key.values())
 
     def task(self) -> Task:
-        """The clips; the same for all models but for the augmentation of the training part, a start's scale, and --refit."""
+        """The clips; the same for all models but for how training clips are augmented, a start's scale, and --refit."""
         return Task(self.data_set, self.signs, self.fold, batch_size=self.settings.batch_size,
                     strength=self.augmentation or "none", seed=self.settings.seed,
                     statistics=load_checkpoint(self.start).statistics if self.start else None, refit=self.refit)
