@@ -37,7 +37,7 @@ class TrainSettings:
     """How to train. Shares lie between 0 and 1.
 
     epochs; least_steps: a training part so small that its epochs are fewer optimiser steps gets more of them, up to
-    MOST_EPOCHS; batch_size: of the loader, kept with the checkpoint; optimiser: `muon` for the
+    three times as many and MOST_EPOCHS; batch_size: of the loader, kept with the checkpoint; optimiser: `muon` for the
     hidden layers' matrices with `adamw` for all else, or `adamw` alone; learning_rate: the highest; weight_decay: on
     matrices only; warmup_share: of all steps, linear, then a cosine down to 0;
     label_smoothing; focal_gamma: 0 is plain cross-entropy; auxiliary_weight: of the auxiliary heads; mixup: clips
@@ -75,7 +75,8 @@ class TrainSettings:
 
 def enough_epochs(settings: TrainSettings, steps: int) -> int:
     """How many epochs of `steps` optimiser steps to train: `epochs`, or what `least_steps` makes of it."""
-    return max(settings.epochs, min(math.ceil(settings.least_steps / steps), MOST_EPOCHS))
+    wanted = math.ceil(settings.least_steps / steps)
+    return max(settings.epochs, min(wanted, 3 * settings.epochs, MOST_EPOCHS))
 
 
 def learning_rate_share(step: int, steps: int, warmup_share: float) -> float:

@@ -35,8 +35,9 @@ def run(folder: Path, clips=None, settings=SETTINGS, name="base", **arguments):
 
 def test_a_small_training_part_is_passed_over_more_often(tmp_path):
     settings = TrainSettings(epochs=10, least_steps=300)
-    assert [enough_epochs(settings, steps) for steps in (1, 12, 29, 30, 31)] == [MOST_EPOCHS, 25, 11, 10, 10]
-    assert enough_epochs(replace(settings, epochs=MOST_EPOCHS + 1), 1) == MOST_EPOCHS + 1
+    assert [enough_epochs(settings, steps) for steps in (1, 12, 29, 30, 31)] == [30, 25, 11, 10, 10]
+    assert [enough_epochs(replace(settings, epochs=epochs), 1) for epochs in (MOST_EPOCHS - 1, MOST_EPOCHS + 1)] == [
+        MOST_EPOCHS, MOST_EPOCHS + 1]
     trained = run(tmp_path, settings=replace(SETTINGS, epochs=2, least_steps=15))  # of 5 steps each
     assert len(trained.curves) == 3
     last = trained.curves["learning_rate"].iloc[-1]

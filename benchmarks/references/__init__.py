@@ -31,7 +31,7 @@ class Reference:
 
 
 # stated, not left to TrainSettings' defaults: a change of the project's own recipe must not change a reference. Steps
-# are no fewer than the recogniser's.
+# are no fewer than the recogniser's; epochs are, since as many would take three times as long.
 _COMMON = {"epochs": 50, "least_steps": 8000, "batch_size": 32, "optimiser": "adamw", "weight_decay": 0.05,
            "warmup_share": 0.1, "label_smoothing": 0.1, "focal_gamma": 0.0, "ema": False, "clip_norm": 1.0}
 # learning rates for batches of 32 clips; none is tuned to a data set
