@@ -31,6 +31,9 @@ from slr_lib.data_sets import DataSet, find_project, load_data_set
 from slr_lib.errors import InputError, exit_status
 from slr_lib.index import write_table
 from slr_lib.model import ModelConfig, Recognition, build
+from slr_lib.notebook import read_params
+from slr_lib.packed_clips import PackedClips
+from slr_lib.parts import check_parts
 from slr_lib.pretraining import train_recipe
 from slr_lib.tasks import Task
 from slr_lib.training import Trained, code_digest, fit
@@ -257,6 +260,7 @@ def run(options: argparse.Namespace) -> str:
     table = find_project() / "reports" / "ablations.csv"
     if not options.table:
         data_set, recipe = load_data_set(options.dataset), recipe_hash()
+        check_parts(data_set, PackedClips(data_set.clips), "0", **read_params("prepare_clips"))
         for seed in options.seed:
             for name in options.only:
                 row = carry_out(Run(name, data_set, options.signs, options.epochs, seed, recipe), table, options.again)

@@ -47,13 +47,17 @@ from slr_lib.fitting import TrainSettings
 from slr_lib.index import read_index, write_table
 from slr_lib.metrics import quick_figures, ranks
 from slr_lib.model import ModelConfig, build, count_parameters
+from slr_lib.notebook import read_params
+from slr_lib.packed_clips import PackedClips
+from slr_lib.parts import check_parts
 from slr_lib.pretraining import check_start, train_recipe
-from slr_lib.splits import TEST, VAL, folds
+from slr_lib.splits import TEST, TRAIN, VAL, folds
 from slr_lib.tasks import Task
 from slr_lib.training import Trained, code_digest, fit, train
 from threads import spin_briefly
 
 OURS = "ours"
+TRAINED = ("code", "seconds", "device", "threads")  # of a row: how it was trained, whenever it is measured
 
 
 @dataclass(frozen=True)
@@ -146,8 +150,11 @@ def plan(options: argparse.Namespace) -> list[Run]:
         raise InputError("--refit trains on more clips: give a --name of its own, and no --checkpoint.")
     if options.refit and not options.test:
         raise InputError("--refit leaves no validation part to measure: give --test.")
-    for fold in wanted if start is not None else ():
-        check_start(start, data_set, fold)
+    packed = PackedClips(data_set.clips)
+    for fold in wanted:
+        check_parts(data_set, packed, fold, **read_params("prepare_clips"))
+        if start is not None:
+            check_start(start, data_set, fold)
     return [
         Run(options.model, options.name or options.model, data_set, options.signs, fold, replace(settings, seed=seed),
             augmented, checkpoint, start, options.refit)
@@ -250,9 +257,10 @@ def carry_out(run: Run, table: Path, test: bool, again: bool) -> dict:
     if row is not None and not again and (tested or not test):
         print(f"{run.title}: in the table already")
         return row
-    task, seconds = run.task(), np.nan if row is None else row["seconds"]
+    task, trained = run.task(), {name: np.nan if row is None else row[name] for name in TRAINED}
     if run.checkpoint is None and (again or not weights_of(run).is_file()):
-        seconds = train_run(run, task).seconds
+        trained = dict(zip(TRAINED, (code(run.model), round(train_run(run, task).seconds, 1), device(),
+                                     torch.get_num_threads()), strict=True))
     model, metrics = load_run(run, task)
     parts = [part for part, wanted in ((VAL, len(task.rows(VAL))), (TEST, test or tested)) if wanted]
     if test and not len(task.rows(TEST)):
@@ -260,14 +268,18 @@ def carry_out(run: Run, table: Path, test: bool, again: bool) -> dict:
     measured = [measure(model, task, part) for part in parts]
     clips = table.parent / "models" / f"{run.title}.csv"
     write_table(pd.concat([rows for _, rows in measured]), clips)
-    row = {**run.key, "date": time.strftime("%Y-%m-%d %H:%M"), "code": code(run.model), "seconds": round(seconds, 1),
-           "threads": torch.get_num_threads(), "parameters": count_parameters(model), "epoch": metrics["epoch"],
-           "clips": clips.name}
+    row = {**run.key, "date": time.strftime("%Y-%m-%d %H:%M"), **trained, "parameters": count_parameters(model),
+           "epoch": metrics["epoch"], "train_clips": len(task.rows(TRAIN)), "clips": clips.name}
     for figures, _ in measured:
         row |= {name: round(float(value), 3) for name, value in figures.items()}
     with locked(table):  # others may have written meanwhile
         write_table(put_row(read_table(table), row, run.key), table)
     return row
+
+
+def device() -> str:
+    """What trains here: the GPU's name, or `cpu`."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def sha256(path: Path) -> str:

@@ -14,10 +14,10 @@ from slr_lib.errors import InputError
 
 KEY = ("model", "data_set", "signs", "fold", "seed", "epochs", "recipe")
 _MEASURED = ("clips", "top1", "top5", "mean_accuracy")
-COLUMNS = ("date", *KEY, "code", "seconds", "threads", "parameters", "epoch",
+COLUMNS = ("date", *KEY, "code", "seconds", "device", "threads", "parameters", "epoch", "train_clips",
            *(f"{part}_{name}" for part in ("val", "test") for name in _MEASURED), "clips")
 RESAMPLES = 10_000
-_TEXT = ("date", "model", "data_set", "fold", "recipe", "code", "clips")  # a hash may look like a number
+_TEXT = ("date", "model", "data_set", "fold", "recipe", "code", "device", "clips")  # a hash may look like a number
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -77,8 +77,8 @@ def render(rows: pd.DataFrame, folder: Path, references: tuple[str, ...]) -> str
 
 
 def _models(task: pd.DataFrame, folder: Path) -> list[str]:
-    lines = ["| model | epochs, at least | recipe | runs | M parameters | minutes a run | val top-1 "
-             "| test top-1 (95 %) | test top-5 | test mean accuracy |", "|" + "---|" * 10]
+    lines = ["| model | epochs, at least | recipe | runs | M parameters | trained on | minutes a run "
+             "| val top-1 | test top-1 (95 %) | test top-5 | test mean accuracy |", "|" + "---|" * 11]
     for (model, epochs, recipe), runs in task.groupby(["model", "epochs", "recipe"], sort=True):
         tested = runs[runs["test_clips"].notna()]
         test = ["", "", ""]
@@ -90,8 +90,8 @@ def _models(task: pd.DataFrame, folder: Path) -> list[str]:
         if runs["code"].nunique() > 1:
             counted += f", of {runs['code'].nunique()} versions of the code"
         minutes = "" if runs["seconds"].isna().all() else f"{runs['seconds'].mean() / 60:.1f}"
-        cells = [model, epochs, recipe, counted, f"{runs['parameters'].mean() / 1e6:.2f}", minutes,
-                 _mean(runs, "val_top1"), *test]
+        cells = [model, epochs, recipe, counted, f"{runs['parameters'].mean() / 1e6:.2f}",
+                 ", ".join(sorted(runs["device"].dropna().unique())), minutes, _mean(runs, "val_top1"), *test]
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return lines
 

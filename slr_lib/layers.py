@@ -284,7 +284,8 @@ class QueryPooling(nn.Module):
 
     def forward(self, x: Tensor, frames: Tensor) -> Tensor:
         """[B, T, D], frames [B, T] -> [B, D]."""
-        score = self.score(x).masked_fill(~frames.unsqueeze(-1), torch.finfo(x.dtype).min)
+        score = self.score(x)
+        score = score.masked_fill(~frames.unsqueeze(-1), torch.finfo(score.dtype).min)
         weight = score.softmax(1).transpose(1, 2).unsqueeze(2)  # B, H, 1, T
         b, t, d = x.shape
         value = x.view(b, t, weight.shape[1], -1).transpose(1, 2)  # B, H, T, D / H

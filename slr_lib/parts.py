@@ -14,7 +14,7 @@ from slr_lib.index import read_index, write_table
 from slr_lib.inventory import write_json
 from slr_lib.packed_clips import PackedClips, statistics
 from slr_lib.skeleton import load_skeleton
-from slr_lib.splits import TRAIN, assign_parts, describe_parts, folds
+from slr_lib.splits import TRAIN, UNUSED, assign_parts, describe_parts, folds
 
 PARTS, STATISTICS, DESCRIPTION = "parts.csv", "statistics.json", "description.json"
 
@@ -28,8 +28,8 @@ def write_parts(data_set: DataSet, packed: PackedClips, validation_share: float,
                 train_damaged: bool = False) -> list[dict]:
     """Write the parts of every fold and the statistics of its training part beside the packed clips.
 
-    Parts are assigned on the index, before any reject, so that a clip that fails moves no other. What else of the data
-    set decides about training (skeleton, signs that are never mirrored) is written too, so that DVC sees it change.
+    What else of the data set decides about training (skeleton, signs that are never mirrored) is written too, so that
+    DVC sees it change.
 
     Args:
         train_damaged: train on clips too whose video breaks off (PackedClips: `damaged`).
@@ -44,10 +44,7 @@ def write_parts(data_set: DataSet, packed: PackedClips, validation_share: float,
     skeleton, _ = load_skeleton(data_set.skeleton_source).select()
     table, found, reports = packed.table[["clip"]].copy(), {}, []
     for fold in folds(data_set, index):
-        parts = assign_parts(index, data_set, fold, validation_share, seed)
-        table[fold] = parts.set_axis(index["clip"]).loc[table["clip"]].to_numpy()
-        if not train_damaged:
-            table.loc[(table[fold] == TRAIN) & (packed.table["damaged"] == 1), fold] = ""
+        table[fold] = _parts(data_set, index, packed, fold, validation_share, seed, train_damaged)
         training = np.flatnonzero(table[fold] == TRAIN)
         if not len(training):
             raise InputError(f"{packed.folder}: no training clip is left for fold {fold}; the rejects tell why.")
@@ -73,3 +70,26 @@ def parts_of(packed: PackedClips, fold: str) -> pd.Series:
     if fold not in table:
         raise InputError(f"{path}: no fold {fold!r}; choose one of {', '.join(table.columns[1:])}.")
     return table[fold]
+
+
+def check_parts(data_set: DataSet, packed: PackedClips, fold: str, validation_share: float, seed: int,
+                train_damaged: bool = False) -> None:
+    """Make sure that clips are split as `write_parts` would split them now, with the same arguments: for what reads
+    them without DVC, which would prepare them anew.
+
+    Raises:
+        InputError: it would split them otherwise, or did not finish.
+    """
+    now = _parts(data_set, read_index(data_set), packed, fold, validation_share, seed, train_damaged)
+    if (now != parts_of(packed, fold).to_numpy()).any():
+        raise InputError(f"{packed.folder / PARTS}: the data set would be split otherwise now; run the stage "
+                         "prepare_clips again.")
+
+
+def _parts(data_set: DataSet, index: pd.DataFrame, packed: PackedClips, fold: str, validation_share: float, seed: int,
+           train_damaged: bool) -> np.ndarray:
+    """The part of every packed clip, assigned on the index, before any reject, so that a clip that fails moves no
+    other."""
+    parts = assign_parts(index, data_set, fold, validation_share, seed).set_axis(index["clip"])
+    parts = parts.loc[packed.table["clip"]].to_numpy()
+    return parts if train_damaged else np.where((parts == TRAIN) & (packed.table["damaged"] == 1), UNUSED, parts)

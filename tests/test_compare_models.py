@@ -44,6 +44,7 @@ def test_a_run_is_one_row_and_is_not_run_twice(tiny, capsys):
     first = read_table(table)
     assert tuple(first.columns) == COLUMNS and len(first) == 1
     assert first.loc[0, "val_clips"] == 6 and np.isnan(first.loc[0, "test_clips"])
+    assert first.loc[0, "train_clips"] == 18 and first.loc[0, "device"] == compare_models.device()
 
     with pytest.MonkeyPatch.context() as patch:  # the test part is met with the weights that are there
         patch.setattr(compare_models, "train_run", lambda *_: pytest.fail("trained again"))
@@ -207,9 +208,10 @@ def made_up(tmp_path, name: str, seed: int, hits: list[bool], val: float, recipe
                           "rank": [0 if hit else 3 for hit in hits]})
     ranks.to_csv(tmp_path / file, index=False)
     return {"model": name, "data_set": "set", "signs": 10, "fold": fold, "seed": seed, "epochs": 5, "recipe": recipe,
-            "date": f"2026-01-0{seed + 1}", "code": "c", "seconds": 60.0, "threads": 1, "parameters": 1e6, "epoch": 3,
-            "val_clips": 9, "val_top1": val, "val_top5": val, "val_mean_accuracy": val, "test_clips": len(hits),
-            "test_top1": 100 * np.mean(hits), "test_top5": 100.0, "test_mean_accuracy": 100 * np.mean(hits),
+            "date": f"2026-01-0{seed + 1}", "code": "c", "seconds": 60.0, "device": "cpu", "threads": 1,
+            "parameters": 1e6, "epoch": 3, "val_clips": 9, "val_top1": val, "val_top5": val, "val_mean_accuracy": val,
+            "test_clips": len(hits), "test_top1": 100 * np.mean(hits), "test_top5": 100.0,
+            "test_mean_accuracy": 100 * np.mean(hits),
             "clips": file}
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from synthetic_batches import PARTS, batch, tiny
 
 from slr_lib.geometry import MOTION_UNIT, PartFeatures, RelativePlaces, differences, directions
-from slr_lib.layers import DepthwiseConvolution, masked_max, rotary_tables, rotate
+from slr_lib.layers import DepthwiseConvolution, QueryPooling, masked_max, rotary_tables, rotate
 from slr_lib.losses import focal_cross_entropy, recognition_loss
 from slr_lib.model import ModelConfig, PartShape, Recognition, build, count_parameters
 from slr_lib.skeleton import HANDS, HOLISTIC
@@ -260,3 +260,12 @@ def test_rotation_depends_on_the_distance_in_time_alone():
 def test_maximum_ignores_padding_also_below_zero():
     x = torch.tensor([[[-3.0], [-2.0], [9.0]]])
     assert masked_max(x, torch.tensor([[True, True, False]])).item() == -2.0
+
+
+def test_the_query_prefers_frames_in_half_precision_whatever_it_is_given():
+    # on a GPU the norm before it gives float32 in mixed precision, and the scores are bfloat16
+    pooling, frames = QueryPooling(8, 2), torch.tensor([[True, True, False]])
+    x = torch.randn(1, 3, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        pooled = pooling(x, frames)
+    torch.testing.assert_close(pooled.float(), pooling(x, frames), atol=0.02, rtol=0.02)

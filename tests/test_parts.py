@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from slr_lib.data_sets import load_data_set
-from slr_lib.index import COLUMNS, write_index
+from slr_lib.errors import InputError
+from slr_lib.index import COLUMNS, read_index, write_index
 from slr_lib.landmark_store import ClipLandmarks, LandmarkStore
 from slr_lib.packed_clips import PackedClips, pack_clips
-from slr_lib.parts import parts_of, write_parts
+from slr_lib.parts import check_parts, parts_of, write_parts
 from slr_lib.skeleton import load_skeleton
 
 
@@ -41,3 +42,18 @@ def test_a_clip_that_breaks_off_trains_nothing_but_is_tested(mine):
     [report] = write_parts(mine, packed, validation_share=0, seed=0, train_damaged=True)
     assert report["clips"] == {"train": 8, "val": 0, "test": 4}
     assert list(parts_of(packed, "0")) == ["train"] * 8 + ["test"] * 4
+
+
+def test_clips_that_would_be_split_otherwise_now_are_refused(mine):
+    packed, arguments = PackedClips(mine.clips), {"validation_share": 0, "seed": 0}
+    with pytest.raises(InputError, match=r"parts.csv is missing; run the stage prepare_clips again"):
+        check_parts(mine, packed, "0", **arguments)
+    write_parts(mine, packed, **arguments)
+    check_parts(mine, packed, "0", **arguments)
+    for changed in ({"train_damaged": True}, {"validation_share": 0.5}):
+        with pytest.raises(InputError, match=r"parts.csv: the data set would be split otherwise now; run the stage"):
+            check_parts(mine, packed, "0", **{**arguments, **changed})
+    index = read_index(mine)
+    write_index(index.assign(duplicates=["one", *[""] * 10, "one"]), mine)  # a training and a test clip
+    with pytest.raises(InputError, match="split otherwise now"):
+        check_parts(mine, packed, "0", **arguments)
