@@ -232,7 +232,7 @@ def _body(points: np.ndarray, mask: np.ndarray, choice: _Choice, aspect: float) 
         axes = 2 if skeleton.depth_by_part else 3  # such depth is guessed, and too noisy for a unit
         lengths = loops.distances(points, mask, *skeleton.unit, axes)
         if len(lengths):
-            unit = float(_median(lengths))
+            unit = float(loops.medians(lengths[:, None])[0])
             if unit > _SMALLEST_UNIT:
                 return middle, unit
     elif skeleton.in_picture:
@@ -253,19 +253,10 @@ def _middle(points: np.ndarray, mask: np.ndarray, choice: _Choice) -> np.ndarray
         centres = (points[:, chosen].sum(1) / np.maximum(counts, 1)[:, None])[counts > 0]
         if not len(centres):  # hands may be missing throughout where frames without them are kept
             centres = points[mask][None].mean(1)
-    middle = _median(centres).astype(np.float32)
+    middle = loops.medians(centres).astype(np.float32)
     if skeleton.depth_by_part:
         middle[2] = 0
     return middle
-
-
-def _median(values: np.ndarray) -> np.ndarray:
-    """numpy.median over the first axis, of finite values: the same for a quarter of the time."""
-    half = len(values) // 2
-    if len(values) % 2:
-        return np.partition(values, half, axis=0)[half]
-    ordered = np.partition(values, (half - 1, half), axis=0)
-    return (ordered[half - 1] + ordered[half]) * values.dtype.type(0.5)
 
 
 def _radius(points: np.ndarray, mask: np.ndarray, chosen: list[int]) -> float:
