@@ -24,6 +24,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from model_table import find_row, locked, put_row
 from slr_lib.augment import STRENGTHS, AugmentSettings
@@ -105,6 +106,28 @@ def without_channel_attention(model: Recognition) -> None:
         block.attention = _Ungated()
 
 
+class Cosines(nn.Module):
+    """Logits that are cosines between a clip's vector and each sign's, times a learned scale, zero at first.
+
+    Args:
+        width: of a vector; signs: N.
+    """
+
+    def __init__(self, width: int, signs: int):
+        super().__init__()
+        self.vectors = nn.Parameter(torch.randn(signs, width))
+        self.scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, D] -> [B, N]."""
+        return 16 * self.scale * functional.linear(functional.normalize(x), functional.normalize(self.vectors))
+
+
+def with_cosines(model: Recognition) -> None:
+    """The network whose logits are cosines."""
+    model.head = Cosines(model.head.in_features, model.head.out_features)
+
+
 class _Ungated(nn.Module):
     def forward(self, x: Tensor, frames: Tensor) -> Tensor:
         return x
@@ -136,6 +159,8 @@ VARIATIONS = {
     "MixUp 0.2": Variation({"mixup": 0.2}),
     "averaged weights": Variation({"ema": True}),
     "no drop-path": Variation({"drop_path": 0.0}),
+    "logits from cosines": Variation(alter=with_cosines),
+    "head dropout 0.6": Variation({"head_dropout": 0.6, "late_head_dropout": 0.6}),
     "head dropout 0.8 late": Variation({"late_head_dropout": 0.8}),
     "dropout 0.1 in the blocks": Variation({"dropout": 0.1}),
     "weight decay 0.3": Variation({"weight_decay": 0.3}),
@@ -150,6 +175,8 @@ VARIATIONS = {
     "no change of tempo": Variation(augmentation={"tempo": 0.0, "crop": 0.0}),
     "no mirror": Variation(augmentation={"mirror": 0.0}),
     "no move, turn or scale": Variation(augmentation=_STILL),
+    "moved, turned and scaled more": Variation(
+        augmentation={"rotation": 30.0, "turn": 25.0, "shear": 0.25, "stretch": 0.4, "scale": 0.3}),
     "nothing hidden": Variation(augmentation={"hide_time": 0.0, "hide_part": 0.0}),
     "fingers as they are": Variation(augmentation={"bend": 0.0, "bones": 0.0}),
     "fingers bent twice as much": Variation(augmentation={"bend": 8.0, "bones": 0.16}),

@@ -91,5 +91,5 @@ def _parts(data_set: DataSet, index: pd.DataFrame, packed: PackedClips, fold: st
     """The part of every packed clip, assigned on the index, before any reject, so that a clip that fails moves no
     other."""
     parts = assign_parts(index, data_set, fold, validation_share, seed).set_axis(index["clip"])
-    parts = parts.loc[packed.table["clip"]].to_numpy()
+    parts = parts.reindex(packed.table["clip"]).to_numpy()
     return parts if train_damaged else np.where((parts == TRAIN) & (packed.table["damaged"] == 1), UNUSED, parts)

@@ -57,3 +57,6 @@ def test_clips_that_would_be_split_otherwise_now_are_refused(mine):
     write_index(index.assign(duplicates=["one", *[""] * 10, "one"]), mine)  # a training and a test clip
     with pytest.raises(InputError, match="split otherwise now"):
         check_parts(mine, packed, "0", **arguments)
+    write_index(index[1:], mine)
+    with pytest.raises(InputError, match="split otherwise now"):
+        check_parts(mine, packed, "0", **arguments)
