@@ -233,8 +233,8 @@ def test_the_difference_is_paired_over_clips_of_seed_averaged_correctness(tmp_pa
     spread = 100 * 1.96 * values.std() / 10
     assert (low, high) == pytest.approx((15 - spread, 15 + spread), abs=1)
     assert f"{low:+.1f} to {high:+.1f}" in text
-    assert "| gislr | 5 | r | 1 | 1.00 |  | 45.0 |" in text  # how long it took is not known
-    assert "| ours | 5 | r | 2 | 1.00 | 1.0 | 51.0 ± 1.4 | 65.0 ± 7.1 (" in text
+    assert "| gislr | 5 | r | 1 | 1.00 | cpu |  | 45.0 |" in text  # how long it took is not known
+    assert "| ours | 5 | r | 2 | 1.00 | cpu | 1.0 | 51.0 ± 1.4 | 65.0 ± 7.1 (" in text
 
 
 def test_models_tested_on_other_clips_are_not_compared(tmp_path):
