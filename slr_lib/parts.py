@@ -80,8 +80,9 @@ def check_parts(data_set: DataSet, packed: PackedClips, fold: str, validation_sh
     Raises:
         InputError: it would split them otherwise, or did not finish.
     """
-    now = _parts(data_set, read_index(data_set), packed, fold, validation_share, seed, train_damaged)
-    if (now != parts_of(packed, fold).to_numpy()).any():
+    index, then = read_index(data_set), parts_of(packed, fold).to_numpy()
+    known = packed.table["clip"].isin(index["clip"]).all()
+    if not known or (_parts(data_set, index, packed, fold, validation_share, seed, train_damaged) != then).any():
         raise InputError(f"{packed.folder / PARTS}: the data set would be split otherwise now; run the stage "
                          "prepare_clips again.")
 
@@ -91,5 +92,5 @@ def _parts(data_set: DataSet, index: pd.DataFrame, packed: PackedClips, fold: st
     """The part of every packed clip, assigned on the index, before any reject, so that a clip that fails moves no
     other."""
     parts = assign_parts(index, data_set, fold, validation_share, seed).set_axis(index["clip"])
-    parts = parts.reindex(packed.table["clip"]).to_numpy()
+    parts = parts.loc[packed.table["clip"]].to_numpy()
     return parts if train_damaged else np.where((parts == TRAIN) & (packed.table["damaged"] == 1), UNUSED, parts)
