@@ -13,6 +13,7 @@ import itertools
 import logging
 import os
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from tqdm import tqdm
 
 from slr_lib.errors import InputError
 from slr_lib.landmark_store import ClipLandmarks, LandmarkStore, StoreError, require_space
-from slr_lib.landmarks import POINTS, HolisticSettings, detected, extract_landmarks, fingerprint
+from slr_lib.landmarks import POINTS, HolisticSettings, LandmarkExtractor, detected, fingerprint
 from slr_lib.memory import keep_memory
 from slr_lib.video import read_video
 
@@ -176,7 +177,7 @@ def extract_clip(task: _Task, store: LandmarkStore, settings: HolisticSettings, 
                     picture.flags.writeable = False  # else MediaPipe copies it
                     yield picture
 
-        points = extract_landmarks(pictures(), settings)
+        points = _own_extractor(settings).extract(pictures())
     found = detected(points)
     found["any_hand"] = found["left_hand"] | found["right_hand"]
     damage = video.damage
@@ -199,6 +200,17 @@ def extract_clip(task: _Task, store: LandmarkStore, settings: HolisticSettings, 
 
 
 _own_fingerprint = functools.cache(fingerprint)  # a worker's code stays what it was when it was loaded
+_own = threading.local()
+
+
+def _own_extractor(settings: HolisticSettings) -> LandmarkExtractor:
+    """That of the worker's thread, kept from clip to clip."""
+    kept = getattr(_own, "extractor", None)
+    if kept is None or kept.settings != settings:
+        if kept is not None:
+            kept.close()
+        _own.extractor = kept = LandmarkExtractor(settings)
+    return kept
 
 
 def _tasks(index: pd.DataFrame) -> list[_Task]:

@@ -33,6 +33,7 @@ _JUDGES = tuple(f"handlandmarksleftandrightcpu__handlandmarksfromposecpu_{side}_
 _SCORES = tuple(f"{judge}hand_presence_score" for judge in _JUDGES)
 # The hand model that looks again is asked to be generous: `choose_hand` has the pose to judge by, the model has not
 _PALM_CONFIDENCE, _HAND_CONFIDENCE = 0.2, 0.1
+_BLANK, _BLANKS = np.zeros((64, 64, 3), np.uint8), 3  # shown between two videos, so often at most
 
 
 @dataclass(frozen=True)
@@ -73,29 +74,81 @@ class HolisticSettings:
             object.__setattr__(self, "task_file", str(Path(self.task_file).absolute()))
 
 
-def extract_landmarks(frames: Iterable[np.ndarray], settings: HolisticSettings | None = None) -> np.ndarray:
-    """Landmarks of one video: float32 [T, 543, 3], NaN where a part was not detected in a frame.
+class LandmarkExtractor:
+    """Landmarks of one video after another, by models that are loaded once; a context manager, for one thread.
 
-    frames: uint8 RGB [H, W, 3], in order. Holistic tracks from frame to frame, so a video gets an instance of its own:
-    one that had seen another video would give other landmarks. Equal frames give equal bytes.
-    Raises InputError where MediaPipe is not the one that the project needs, RuntimeError where MediaPipe itself fails.
+    A fresh Holistic takes 20 ms to make and another 100 to load its models at the first frame. What it carries from one
+    frame to the next is where each part was, and filters over the pose; a frame in which nothing is found empties both.
+    So between two videos it is shown blank frames until it finds nothing, and then gives the bytes that a fresh one
+    gives. Where blank frames do not do (with confidences near 0), after a failure, and always with a task_file, whose
+    graph is another, the next video gets a fresh one.
     """
-    settings = settings or HolisticSettings()
-    rows: list[np.ndarray] = []
-    holistic, met = None, False
-    with contextlib.ExitStack() as stack:
-        look_again = stack.enter_context(_SecondLook()) if settings.second_look else None
+
+    def __init__(self, settings: HolisticSettings | None = None):
+        self.settings = settings or HolisticSettings()
+        self._holistic = None
+        self._used = self._met = False  # since it was made: whether a video was begun, whether a person was seen
+        self._look_again = _SecondLook() if self.settings.second_look else None
+
+    def __enter__(self) -> LandmarkExtractor:
+        return self
+
+    def __exit__(self, *_error) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the models; those that a later video needs are loaded anew."""
+        self._drop()
+        if self._look_again:
+            self._look_again.close()
+
+    def extract(self, frames: Iterable[np.ndarray]) -> np.ndarray:
+        """Landmarks of one video: float32 [T, 543, 3], NaN where a part was not detected in a frame.
+
+        frames: uint8 RGB [H, W, 3], in order. Equal frames give equal bytes, whatever came before.
+        Raises InputError where MediaPipe is not the one that the project needs, RuntimeError where MediaPipe itself
+        fails.
+        """
+        if self._used and (self.settings.task_file or not self._forget()):
+            self._drop()
+        rows: list[np.ndarray] = []
         for frame in frames:
-            # up to the first person, each model says something when it is made or first run, whatever the log level
-            with contextlib.nullcontext() if met else _quiet():
-                if holistic is None:
-                    holistic = _holistic(settings)
-                    stack.callback(holistic.close)
-                rows.append(_points(holistic.process(frame)))
-            met = met or not np.isnan(rows[-1][PARTS["pose"].start, 0])
-            if look_again:
-                look_again(frame, rows[-1])
-    return np.stack(rows) if rows else np.empty((0, POINTS, 3), np.float32)
+            rows.append(_points(self._process(frame)))
+            self._met = self._met or not np.isnan(rows[-1][PARTS["pose"].start, 0])
+            if self._look_again:
+                self._look_again(frame, rows[-1])
+        return np.stack(rows) if rows else np.empty((0, POINTS, 3), np.float32)
+
+    def _process(self, frame: np.ndarray):
+        # up to the first person, each model says something when it is made or first run, whatever the log level
+        with contextlib.nullcontext() if self._met else _quiet():
+            if self._holistic is None:
+                self._holistic = _holistic(self.settings)
+            self._used = True
+            try:
+                return self._holistic.process(frame)
+            except BaseException:  # it may be between two frames: the next video gets a fresh one
+                self._drop()
+                raise
+
+    def _forget(self) -> bool:
+        """Show Holistic blank frames until it finds nothing; whether it came to that."""
+        for _ in range(_BLANKS):
+            result = self._process(_BLANK)
+            if all(getattr(result, f"{part}_landmarks") is None for part in PARTS):
+                return True
+        return False
+
+    def _drop(self) -> None:
+        holistic, self._holistic, self._used, self._met = self._holistic, None, False, False
+        if holistic is not None:
+            holistic.close()
+
+
+def extract_landmarks(frames: Iterable[np.ndarray], settings: HolisticSettings | None = None) -> np.ndarray:
+    """Landmarks of a single video, by models of its own; see `LandmarkExtractor.extract`."""
+    with LandmarkExtractor(settings) as extractor:
+        return extractor.extract(frames)
 
 
 def find_hands(picture: np.ndarray, palm_confidence: float = _PALM_CONFIDENCE,
@@ -138,12 +191,10 @@ class _SecondLook:
     def __init__(self):
         self._model = None
 
-    def __enter__(self) -> _SecondLook:
-        return self
-
-    def __exit__(self, *_error) -> None:
+    def close(self) -> None:
         if self._model is not None:
             self._model.close()
+            self._model = None
 
     def __call__(self, frame: np.ndarray, points: np.ndarray) -> None:
         """Add to a frame's points [543, 3] the hands that are found around the pose's wrists."""

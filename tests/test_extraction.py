@@ -20,7 +20,7 @@ from slr_lib import extraction, landmark_store
 from slr_lib.errors import InputError
 from slr_lib.extraction import detection_table, extract_clips, extraction_metrics
 from slr_lib.landmark_store import LandmarkStore
-from slr_lib.landmarks import HolisticSettings, fingerprint
+from slr_lib.landmarks import HolisticSettings, LandmarkExtractor, fingerprint
 from slr_lib.video import write_video
 
 REAL = Path(os.environ.get("SLR_SHARED", Path(__file__).parents[2] / "shared")) / "data" / "real_clips"
@@ -191,14 +191,14 @@ def test_a_folder_that_takes_no_file_is_refused_before_any_work(index):
 def test_a_clip_deleted_while_the_run_goes_on_is_rejected_alone(index, store, scheduler, tmp_path, monkeypatch):
     extract_clips(index, whole := LandmarkStore(tmp_path / "whole"), scheduler=scheduler, progress=False)
     longest, middle = Path(index["path"][2]), Path(index["path"][1])
-    extract = extraction.extract_landmarks
+    extract = LandmarkExtractor.extract
 
-    def deleting(frames, settings):
+    def deleting(extractor, frames):
         longest.unlink(missing_ok=True)  # the one that is being read: an open file stays whole
         middle.unlink(missing_ok=True)  # and one whose turn comes
-        return extract(frames, settings)
+        return extract(extractor, frames)
 
-    monkeypatch.setattr(extraction, "extract_landmarks", deleting)
+    monkeypatch.setattr(LandmarkExtractor, "extract", deleting)
     rejects = extract_clips(index, store, scheduler=scheduler, progress=False)
     assert rejects["clip"].tolist() == ["clip/1"]
     assert rejects["reason"][0] == f"{middle}: no such file; check the path in the clips' table"

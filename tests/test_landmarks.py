@@ -16,7 +16,7 @@ import yaml
 
 from slr_lib import landmarks
 from slr_lib.errors import InputError
-from slr_lib.landmarks import PARTS, HolisticSettings, detected, extract_landmarks, fingerprint
+from slr_lib.landmarks import PARTS, HolisticSettings, LandmarkExtractor, detected, extract_landmarks, fingerprint
 from slr_lib.skeleton import HOLISTIC
 from slr_lib.video import read_video
 
@@ -71,13 +71,44 @@ def test_pictures_read_where_they_lie_give_the_bytes_of_copied_ones():
 @needs_official
 def test_same_frames_same_bytes_whatever_came_before():
     first = extract_landmarks(frames(12))
-    extract_landmarks(picture[:, ::-1].copy() for picture in frames(5))
-    again = extract_landmarks(frames(12))
+    with LandmarkExtractor() as extractor:
+        extractor.extract(picture[:, ::-1].copy() for picture in frames(5))
+        kept = extractor._holistic
+        assert extractor.extract(frames(12)).tobytes() == first.tobytes()
+        assert extractor.extract(frames(12)).tobytes() == first.tobytes()  # the same person where they were left
+        with pytest.raises(ZeroDivisionError):
+            extractor.extract(picture if number < 3 else 1 / 0 for number, picture in enumerate(frames(12)))
+        assert extractor.extract(frames(12)).tobytes() == first.tobytes()
+        assert extractor._holistic is kept
     assert first.shape == (12, 543, 3) and first.dtype == np.float32
-    assert first.tobytes() == again.tobytes()
     assert detected(first)["pose"].all() and detected(first)["face"].all()
     nose, hips = first[:, 489], first[:, [489 + 23, 489 + 24]].mean(axis=1)
     assert ((nose[:, :2] > 0) & (nose[:, :2] < 1)).all() and (nose[:, 1] < hips[:, 1]).all()
+
+
+@needs_official
+def test_a_holistic_that_does_not_forget_or_fails_is_not_used_again():
+    sees_people_in_nothing = HolisticSettings(min_detection_confidence=0, min_tracking_confidence=0)
+    first = extract_landmarks(frames(4), sees_people_in_nothing)
+    with LandmarkExtractor(sees_people_in_nothing) as extractor:
+        extractor.extract(picture[:, ::-1].copy() for picture in frames(3))
+        kept = extractor._holistic
+        assert extractor.extract(frames(4)).tobytes() == first.tobytes()
+        assert extractor._holistic is not kept
+        with pytest.raises(IndexError):
+            extractor.extract([np.zeros(3, np.uint8)])
+        assert extractor._holistic is None
+        assert extractor.extract(frames(4)).tobytes() == first.tobytes()
+    assert extractor._holistic is None
+
+
+@needs_official
+def test_a_long_day_changes_nothing():
+    """MediaPipe counts time through all videos; after 100,000 clips of 60 frames it must still give the same bytes."""
+    with LandmarkExtractor() as extractor:
+        extractor.extract(np.zeros((1, 64, 64, 3), np.uint8))
+        extractor._holistic._simulated_timestamp = 100_000 * 60 * 33_333
+        assert extractor.extract(frames(12)).tobytes() == extract_landmarks(frames(12)).tobytes()
 
 
 @needs_official
