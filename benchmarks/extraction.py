@@ -3,9 +3,10 @@
 In one run, for each picture size, with a process for every core and bound to it throughout: CPU seconds a frame of
 decoding to RGB and of Holistic with a fresh instance a clip, each measured alone; `limit_fps` = cores / (the sum of the
 two); `ours_fps` = frames of the folder over the seconds from the start of the process that extracts it to its end;
-`fraction_of_limit` = ours_fps / limit_fps. The parts are measured in turns with the extraction, which is stopped
-meanwhile, and its clock with it: what others do on the host makes a core 5 % slower for some minutes, and both must see
-it alike. `standard_error` of the fraction tells how far two runs may differ.
+`fraction_of_limit` = ours_fps / limit_fps, which may exceed 1, for extraction loads its models once a process and not
+once a clip. The parts are measured in turns with the extraction, which is stopped meanwhile, and its clock with it:
+what others do on the host makes a core 5 % slower for some minutes, and both must see it alike. `standard_error` of
+the fraction tells how far two runs may differ.
 `bare_fps` is Holistic on frames in memory, from its CPU seconds. `cpu_fraction` compares CPU seconds instead of times,
 and so says something on a busy machine too. Holistic is bare throughout (BARE); what the project's own search for hands
 adds to a frame is `better_hands_cpu_ms`.
