@@ -86,8 +86,8 @@ class LandmarkExtractor:
 
     def __init__(self, settings: HolisticSettings | None = None):
         self.settings = settings or HolisticSettings()
-        self._holistic = None
-        self._used = self._met = False  # since it was made: whether a video was begun, whether a person was seen
+        self._holistic = None  # made at a video's first frame
+        self._met = False  # whether it has seen a person
         self._look_again = _SecondLook() if self.settings.second_look else None
 
     def __enter__(self) -> LandmarkExtractor:
@@ -109,7 +109,7 @@ class LandmarkExtractor:
         Raises InputError where MediaPipe is not the one that the project needs, RuntimeError where MediaPipe itself
         fails.
         """
-        if self._used and (self.settings.task_file or not self._forget()):
+        if self._holistic is not None and (self.settings.task_file or not self._forget()):
             self._drop()
         rows: list[np.ndarray] = []
         for frame in frames:
@@ -124,7 +124,6 @@ class LandmarkExtractor:
         with contextlib.nullcontext() if self._met else _quiet():
             if self._holistic is None:
                 self._holistic = _holistic(self.settings)
-            self._used = True
             try:
                 return self._holistic.process(frame)
             except BaseException:  # it may be between two frames: the next video gets a fresh one
@@ -140,7 +139,7 @@ class LandmarkExtractor:
         return False
 
     def _drop(self) -> None:
-        holistic, self._holistic, self._used, self._met = self._holistic, None, False, False
+        holistic, self._holistic, self._met = self._holistic, None, False
         if holistic is not None:
             holistic.close()
 
