@@ -101,14 +101,16 @@ EXTRACT = """
 import sys
 import numpy as np
 from slr_lib.errors import InputError
-from slr_lib.landmarks import HolisticSettings, extract_landmarks
+from slr_lib.landmarks import HolisticSettings, LandmarkExtractor
 frames = np.load(sys.argv[2])
 settings = HolisticSettings(task_file=sys.argv[1], min_hand_confidence=0.5, second_look=False)
+extractor = LandmarkExtractor(settings)
 try:
-    points = extract_landmarks(frames, settings)
+    points = extractor.extract(frames)
 except InputError as error:
     sys.exit(str(error))
-assert points.tobytes() == extract_landmarks(frames, settings).tobytes()
+assert points.tobytes() == extractor.extract(frames).tobytes()
+extractor.close()
 np.save(sys.argv[3], points)
 """
 
