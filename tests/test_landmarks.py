@@ -80,6 +80,7 @@ def test_same_frames_same_bytes_whatever_came_before():
             extractor.extract(picture if number < 3 else 1 / 0 for number, picture in enumerate(frames(12)))
         assert extractor.extract(frames(12)).tobytes() == first.tobytes()
         assert extractor._holistic is kept
+    assert extract_landmarks(frames(12)).tobytes() == first.tobytes()
     assert first.shape == (12, 543, 3) and first.dtype == np.float32
     assert detected(first)["pose"].all() and detected(first)["face"].all()
     nose, hips = first[:, 489], first[:, [489 + 23, 489 + 24]].mean(axis=1)
