@@ -9,9 +9,11 @@ import pytest
 import torch
 from conftest import PROJECT
 from synthetic_batches import MadeUpClips, batch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from references import REFERENCES, build_reference
 from references.gislr_first_place import KERNEL, WIDTH, CausalBlock, FirstPlace, LateDropout, change
+from references.gru import TwoWayGru
 from references.predecessor import Predecessor, chosen_parts, patches, segments
 from slr_lib.fitting import TrainSettings
 from slr_lib.losses import recognition_loss
@@ -150,6 +152,16 @@ def test_first_place_looks_back_only():
     block(x, frames)[0, 30].sum().backward()
     touched = x.grad[0].abs().sum(1).nonzero().squeeze(1).tolist()
     assert touched == list(range(30 - KERNEL + 1, 31))
+
+
+def test_two_way_gru_is_that_of_packed_clips():
+    ours, lengths = TwoWayGru(12), torch.tensor([9, 4, 1])
+    packed = torch.nn.GRU(12, ours.ahead.hidden_size, batch_first=True, bidirectional=True)
+    packed.load_state_dict({**ours.ahead.state_dict(),
+                            **{f"{name}_reverse": value for name, value in ours.back.state_dict().items()}})
+    x, frames = torch.randn(3, 11, 12), torch.arange(11) < lengths[:, None]
+    wanted, _ = pad_packed_sequence(packed(pack_padded_sequence(x, lengths, batch_first=True))[0], batch_first=True)
+    torch.testing.assert_close(ours(x, frames)[:, :9] * frames[:, :9, None], wanted)
 
 
 def test_late_dropout_begins_late():

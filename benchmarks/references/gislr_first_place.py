@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from slr_lib.augment import AugmentSettings
-from slr_lib.layers import ChannelAttention, DropPath, masked_mean
+from slr_lib.layers import ChannelAttention, DepthwiseConvolution, DropPath, masked_mean
 from slr_lib.model import Outputs
 from slr_lib.skeleton import Skeleton
 
@@ -71,7 +71,7 @@ class CausalBlock(nn.Module):
         super().__init__()
         hidden = 2 * width
         self.expand = nn.Linear(width, hidden)
-        self.convolution = nn.Conv2d(hidden, hidden, (KERNEL, 1), groups=hidden, bias=False)
+        self.convolution = DepthwiseConvolution(hidden, KERNEL)  # its bias does nothing before a batch norm
         self.norm = FrameNorm(hidden)
         self.attention = ChannelAttention()
         self.contract = nn.Linear(hidden, width)
@@ -80,8 +80,8 @@ class CausalBlock(nn.Module):
     def forward(self, x: Tensor, frames: Tensor) -> Tensor:
         """[B, T, D], frames [B, T] -> [B, T, D]."""
         y = functional.silu(self.expand(x))
-        y = functional.pad(y, (0, 0, KERNEL - 1, 0))  # a clip's frames come first: none of them sees padding
-        y = self.convolution(y.transpose(1, 2).unsqueeze(-1)).squeeze(-1).transpose(1, 2)
+        # half a kernel later, so that it looks back alone; a clip's frames come first: none of them sees padding
+        y = self.convolution(functional.pad(y, (0, 0, KERNEL // 2, 0)))[:, : -(KERNEL // 2)]
         y = self.attention(self.norm(y, frames), frames)
         return x + self.drop_path(self.contract(y))
 
