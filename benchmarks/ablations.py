@@ -177,6 +177,7 @@ VARIATIONS = {
     "no move, turn or scale": Variation(augmentation=_STILL),
     "moved, turned and scaled more": Variation(
         augmentation={"rotation": 30.0, "turn": 25.0, "shear": 0.25, "stretch": 0.4, "scale": 0.3}),
+    "turned by up to 45 degrees": Variation(augmentation={"turn": 45.0}),
     "nothing hidden": Variation(augmentation={"hide_time": 0.0, "hide_part": 0.0}),
     "fingers as they are": Variation(augmentation={"bend": 0.0, "bones": 0.0}),
     "fingers bent twice as much": Variation(augmentation={"bend": 8.0, "bones": 0.16}),
