@@ -230,7 +230,11 @@ def load_run(run: Run, task: Task) -> tuple[nn.Module, dict]:
     model = build_reference(run.model, task.skeleton, len(task.glosses), len(task.train_batches(0)))
     with safe_open(path, framework="pt", device="cpu") as file:
         metrics = json.loads(file.metadata()["metrics"])
-        model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError:  # other names or shapes
+        raise InputError(f"{path}: weights of another version of {run.model}; train anew with --again.") from None
     return model.eval(), metrics
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import PROJECT
 from made_up_sets import make_set
+from safetensors.torch import load_file, save_file
 
 import compare_models
 from model_table import COLUMNS, interval, read_table, render
@@ -67,6 +68,18 @@ def test_a_run_is_one_row_and_is_not_run_twice(tiny, capsys):
     said = capsys.readouterr().out
     assert "ours less gru, the best reference" in said and "2 and 1 runs" in said
     assert (table.with_suffix(".md")).read_text() == said
+
+
+def test_a_references_weights_of_another_version_are_told(tiny, capsys):
+    assert command("--model", "gru") == 0
+    path, = (tiny.data / "compared" / "3-0").glob("gru-*.safetensors")
+    weights = load_file(path)
+    weights["gru.weight_ih_l0"] = weights.pop("gru.ahead.weight_ih_l0")
+    save_file(weights, path, {"metrics": '{"epoch": 0}'})
+    capsys.readouterr()
+    assert command("--model", "gru", "--test") == 1
+    assert capsys.readouterr().err == f"{path}: weights of another version of gru; train anew with --again.\n"
+    assert command("--model", "gru", "--test", "--again") == 0
 
 
 def test_a_trained_recogniser_enters_under_a_name_of_its_own(tiny, tmp_path):
