@@ -181,7 +181,9 @@ def test_differences_of_the_first_place_need_both_frames():
 def test_patches_of_the_predecessor_follow_fingers():
     left = HANDS.part("left_hand")
     assert patches(left) == [[0, -1, -1, -1]] + [[i, i + 1, i + 2, i + 3] for i in range(1, 21, 4)]
-    assert patches(chosen_parts(SKELETONS["kinect20"])[0])[-1] == [8, 9, 10, 11]
+    arm, _, torso = chosen_parts(SKELETONS["kinect20"])
+    assert patches(arm) == [[2, -1, -1, -1], [4, 6, 8, -1]]
+    assert patches(torso) == [[0, 1, 10, 11]]
 
 
 def test_segments_of_the_predecessor_follow_the_clips_length():
