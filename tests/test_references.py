@@ -184,6 +184,7 @@ def test_patches_of_the_predecessor_follow_fingers():
     arm, _, torso = chosen_parts(SKELETONS["kinect20"])
     assert patches(arm) == [[2, -1, -1, -1], [4, 6, 8, -1]]
     assert patches(torso) == [[0, 1, 10, 11]]
+    assert patches(Part("body", tuple(range(12)), None, "body"))[-1] == [8, 9, 10, 11]
 
 
 def test_segments_of_the_predecessor_follow_the_clips_length():
