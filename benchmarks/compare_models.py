@@ -12,9 +12,9 @@ kept. The test part is met once, and only with --test. A run is one row of
 reports/models.csv, with the rank of every clip's true sign in a file beside it, for paired comparisons. Rows that are
 there are not computed again (--again: they are), a killed training goes on from its last epoch, and several commands
 may write to the table at once. The recogniser's recipe is the section `train` of params.yaml, a reference's its own;
-`recipe` is a hash of all settings and of the file that a run starts from, `code` one of the source. A start must have
-held out the task's validation and test clips (slr_lib.pretraining). The clips must be prepared:
-`python -m slr_lib.pipeline --dataset NAME -- repro prepare_clips`.
+`recipe` is a hash of all settings, of the skeleton's file where there is one and of the file that a run starts from,
+`code` one of the source. A start must have held out the task's validation and test clips (slr_lib.pretraining). The
+clips must be prepared: `python -m slr_lib.pipeline --dataset NAME -- repro prepare_clips`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class Run:
 
     @property
     def recipe(self) -> str:
-        """Hash of the settings but for seed and epochs, which the table names; of the file, where there is one.
+        """Hash of the settings but for seed and epochs, which the table names; of the file, where there is one; of the
+        skeleton, where a file describes it.
 
         A reference's are those that it states, so that a setting added to the project leaves its rows as they are.
         """
@@ -96,6 +97,9 @@ class Run:
         plain = asdict(AugmentSettings())
         augmented = asdict(self.augmentation or AugmentSettings())
         described = [shape, settings, {name: value for name, value in augmented.items() if value != plain[name]}]
+        skeleton = Path(self.data_set.skeleton_source)
+        if skeleton.suffix:  # a YAML file's parts decide about the network; the built-in ones are code
+            described.append(sha256(skeleton))
         if self.start is not None:
             described.append(sha256(self.start))
         if self.refit:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +51,11 @@ NOISE = {
     "face": Noise(shared=0.0017, own=0.0010, seconds=0.28),
     "body": Noise(shared=0.0079, own=0.0136, seconds=0.35),
 }
+
+
+# MediaPipe guesses depth, of each part by itself: turned far, a clip falls apart. What a depth camera measures is
+# what another camera would have seen. Chosen on isl_kinect30's validation signers: reports/log.md, 2026-11-27
+MEASURED_TURN = 3
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,8 @@ def augment(batch: Batch, skeleton: Skeleton, settings: AugmentSettings, mirrore
         chosen = mirrored & (torch.rand(len(mirrored), generator=generator) < settings.mirror)
         batch = mirror(batch, skeleton, chosen)
     if any((settings.scale, settings.stretch, settings.shear, settings.shift, settings.rotation, settings.turn)):
-        batch = move(batch, *_transforms(len(mirrored), settings, generator))
+        far = MEASURED_TURN if depth_measured(batch, skeleton) else 1
+        batch = move(batch, *_transforms(len(mirrored), replace(settings, turn=far * settings.turn), generator))
     if settings.bend or settings.bones:
         batch = reshape_hands(batch, skeleton, settings.bend, settings.bones, generator)
     if settings.noise:
@@ -216,6 +222,11 @@ def move(batch: Batch, matrices: Tensor, shifts: Tensor) -> Batch:
     """Points times matrices [B, 3, 3] (a row vector from the left) plus shifts [B, 3]."""
     points = torch.baddbmm(shifts[:, None], batch.points.flatten(1, 2), matrices).view(batch.points.shape)
     return batch._replace(points=_cleared(points, batch.mask))
+
+
+def depth_measured(batch: Batch, skeleton: Skeleton) -> bool:
+    """Whether the clips have depth on one scale with x and y, as a depth camera's and a motion capture's have."""
+    return not skeleton.depth_by_part and bool(batch.points[..., 2].any())
 
 
 def _transforms(count: int, settings: AugmentSettings, generator: Generator) -> tuple[Tensor, Tensor]:

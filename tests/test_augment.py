@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slr_lib.augment import (
+    MEASURED_TURN,
     NOISE,
     STRENGTHS,
     AugmentSettings,
@@ -98,6 +99,26 @@ def test_signs_that_must_not_be_mirrored_never_are():
     out = augment(batch, SKELETON, AugmentSettings(mirror=1.0), allowed, generator(), 64, draws(0, 64))
     assert torch.equal(out.points[~allowed], batch.points[~allowed])
     assert all(not torch.equal(out.points[i], batch.points[i]) for i in range(0, 64, 2))
+
+
+def test_clips_are_turned_farther_where_depth_is_measured():
+    """Points on a circle about the vertical, seen from above: what angle they all turn by."""
+    angles = torch.linspace(0, 2 * math.pi, len(SKELETON.points) + 1)[:-1]
+    circle = torch.stack((angles.cos(), torch.zeros_like(angles), angles.sin()), 1)
+    batch = made([1] * 400, padding=0)
+    batch = batch._replace(points=circle.expand(400, 1, -1, 3).clone(), mask=torch.ones_like(batch.mask))
+    measured = dataclasses.replace(SKELETON, depth_by_part=False)
+    flat = batch._replace(points=batch.points * torch.tensor([1.0, 1.0, 0.0]))
+
+    def widest(batch: Batch, skeleton) -> float:
+        """Degrees; the circle's first point is where x was 1 and keeps the cosine of its turn about the vertical."""
+        turned = augment(batch, skeleton, AugmentSettings(turn=10.0), torch.zeros(400, dtype=torch.bool), generator(),
+                         64, draws(0, 400))
+        return math.degrees(torch.acos(turned.points[:, 0, 0, 0]).max())
+
+    assert 9 < widest(batch, SKELETON) <= 10.01
+    assert 9 * MEASURED_TURN < widest(batch, measured) <= 10.01 * MEASURED_TURN
+    assert 9 < widest(flat, measured) <= 10.01  # no depth at all: a far turn would only squeeze the picture
 
 
 @pytest.mark.parametrize("strength", ["weak", "strong"])

@@ -171,6 +171,17 @@ def test_all_models_share_the_task_and_no_reference_takes_fewer_steps(tiny):
     assert runs["gislr"].augmentation.rotation == 30 and runs["ours"].augmentation != runs["gislr"].augmentation
 
 
+def test_a_skeleton_file_is_part_of_the_recipe(tiny, tmp_path):
+    """Other parts make another network, and its weights must not be taken for those of the parts before."""
+    run, = compare_models.plan(parse(["--model", "ours", "--dataset", "tiny", "--signs", "3"]))
+    file = tmp_path / "skeleton.yaml"
+    recipes = []
+    for text in ("points: [a, b]", "points: [b, a]", "points: [a, b]"):
+        file.write_text(text, encoding="utf-8")
+        recipes.append(replace(run, data_set=run.data_set.model_copy(update={"skeleton": str(file)})).recipe)
+    assert recipes[0] == recipes[2] and len({run.recipe, *recipes}) == 3
+
+
 def parse(arguments: list[str]):
     """The options that the command reads from its arguments."""
     caught = []
