@@ -97,8 +97,7 @@ class Run:
         plain = asdict(AugmentSettings())
         augmented = asdict(self.augmentation or AugmentSettings())
         described = [shape, settings, {name: value for name, value in augmented.items() if value != plain[name]}]
-        skeleton = Path(self.data_set.skeleton_source)
-        if skeleton.suffix:  # a YAML file's parts decide about the network; the built-in ones are code
+        if (skeleton := self.data_set.skeleton_file) is not None:  # its parts decide; the built-in ones are code
             described.append(sha256(skeleton))
         if self.start is not None:
             described.append(sha256(self.start))

@@ -165,7 +165,12 @@ class DataSet(_Section):
     @property
     def skeleton_source(self) -> str:
         """What load_skeleton takes: the name of a built-in skeleton, or the YAML file's path (from the project)."""
-        return str(locate(self.skeleton)) if self.skeleton.endswith((".yaml", ".yml")) else self.skeleton
+        return str(self.skeleton_file or self.skeleton)
+
+    @property
+    def skeleton_file(self) -> Path | None:
+        """The YAML file that describes the skeleton; None for a built-in one."""
+        return locate(self.skeleton) if self.skeleton.endswith((".yaml", ".yml")) else None
 
     def models(self, signs: int, fold: str = "0") -> Path:
         """Folder of the checkpoints of one class count and fold."""

@@ -69,7 +69,7 @@ def export_landmarks(data_set: DataSet, form: str, folder: str | os.PathLike, pr
     try:
         _claim(folder, _describe(data_set, form, folder, table, read_signs(data_set)), data_set)
         (folder / _FOLDER).mkdir(exist_ok=True)
-        if (described := Path(data_set.skeleton_source)).suffix in (".yaml", ".yml"):
+        if described := data_set.skeleton_file:
             shutil.copyfile(described, folder / described.name)
         todo = [clip for clip in rows if not _finished(_target(folder, store, clip, form), store.path(clip))]
         require_space(folder, sum(store.path(clip).stat().st_size for clip in todo))
@@ -145,12 +145,12 @@ def _describe(data_set: DataSet, form: str, folder: Path, table: pd.DataFrame, s
     columns = {name: names.get(name, name) for name in _TABLE}
     given = {"format": form, "index": _index_name(form), "columns": columns, "signs": "all"}
     given |= {"times": "time", "size": ["width", "height"]} if form == "gislr" else {}
-    skeleton = Path(data_set.skeleton_source)
+    described = data_set.skeleton_file
     keys = data_set.model_dump(include={"title", "synthetic", "no_mirror", "fps", "aspect", "split"})
     return keys | {
         "kind": "landmarks",
         "path": str(folder),
-        "skeleton": str(folder / skeleton.name) if skeleton.suffix in (".yaml", ".yml") else data_set.skeleton,
+        "skeleton": str(folder / described.name) if described else data_set.skeleton,
         "signs": {"glosses": signs},
         "class_counts": sorted({min(count, len(signs)) for count in data_set.class_counts}),
         "no_event": data_set.no_event if data_set.no_event in glosses else None,

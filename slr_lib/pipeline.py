@@ -33,11 +33,11 @@ def variables(data_set: DataSet, definition: str) -> dict:
     from slr_lib.annotations import count_folds
 
     videos, drawn = data_set.kind == "videos", data_set.demo is not None
-    described = data_set.skeleton.endswith((".yaml", ".yml"))
+    described = data_set.skeleton_file
     return {
         "name": data_set.name,
         "definition": definition,
-        "skeleton": _reachable(Path(data_set.skeleton_source)) if described else "data_sets/skeletons",
+        "skeleton": _reachable(described) if described else "data_sets/skeletons",
         "source": _reachable(data_set.root),
         "class_counts": list(data_set.class_counts),
         "folds": [str(fold) for fold in range(count_folds(data_set))],
