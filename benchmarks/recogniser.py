@@ -156,8 +156,8 @@ def measure(effort: Effort) -> dict:
         raise RuntimeError("a clip lost frames on its way")
     batch = batch._replace(labels=torch.arange(most) % SIGNS)
 
-    kinds = (True, False) if computes_bf16() else (False,)
-    bar = tqdm(total=4 + len(kinds) * (1 + len(effort.batches)) + 2 * effort.turns, desc="measuring", unit="figure")
+    autocasts = (True, False) if computes_bf16() else (False,)
+    bar = tqdm(total=4 + len(autocasts) * (1 + len(effort.batches)) + 2 * effort.turns, desc="measuring", unit="figure")
 
     def counted(figure: float) -> float:
         bar.update()
@@ -173,9 +173,9 @@ def measure(effort: Effort) -> dict:
     prepared = [statistics.median(ways) for ways in zip(*turns)]
     keep_memory()  # as slr_lib.training does, and no recogniser; for the predecessor too
     trained = max(counted(train_rate(ours, settings, first_clips(batch, settings.batch_size), bf16, effort.steps))
-                  for bf16 in kinds)
+                  for bf16 in autocasts)
     rates = {size: max(counted(train_rate(theirs, rival, first_clips(batch, size), bf16, effort.steps))
-                       for bf16 in kinds) for size in effort.batches}
+                       for bf16 in autocasts) for size in effort.batches}
     bar.close()
     fastest = max(rates, key=rates.get)
     ratios = {"training": trained / rates[fastest], "clip": forward[1] / clip_ms,
