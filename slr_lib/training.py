@@ -43,13 +43,14 @@ from slr_lib.errors import InputError
 from slr_lib.fitting import CURVES, Fitting, ProgressBar, TrainSettings, enough_epochs
 from slr_lib.memory import keep_memory
 from slr_lib.model import ModelConfig, build, count_parameters
+from slr_lib.precision import lightning_precision
 from slr_lib.processes import ddp_trainer_arguments, process_count, run_processes
 from slr_lib.skeleton import Skeleton
 
 # modules that decide about the outcome of a training: their source is part of the fingerprint
 _CODE = (
     "augment", "batches", "clips", "fitting", "geometry", "layers", "loops", "losses", "metrics", "mixup", "model",
-    "optimiser", "packed_clips", "processes", "skeleton", "slots", "tasks", "training",
+    "optimiser", "packed_clips", "precision", "processes", "skeleton", "slots", "tasks", "training",
 )
 STATE = "state.ckpt"
 
@@ -205,7 +206,7 @@ def _fit(make: Callable[..., Fitting], model: nn.Module, clips: Clips, settings:
         placed = ddp_trainer_arguments(share["ranks"], idle=settings.auxiliary_weight == 0)
     with _quiet(), _deterministic():
         trainer = lightning.Trainer(
-            max_epochs=settings.epochs - fitting.first_epoch, precision=_precision(settings.precision),
+            max_epochs=settings.epochs - fitting.first_epoch, precision=lightning_precision(settings.precision),
             deterministic=True, callbacks=callbacks, logger=False, enable_checkpointing=bool(callbacks),
             enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **placed,
         )
@@ -325,18 +326,6 @@ def _metrics(best: dict, rows: pd.DataFrame, parameters: int, carried: int) -> d
     figures = {name: float(kept[name]) for name in ("val_loss", "val_top1", "val_mean_accuracy")} if validated else {}
     return {"epoch": best["epoch"], "picked_by": "validation" if validated else "last epoch",
             "parameters": parameters, "carried_signs": carried, **figures}
-
-
-def _precision(wanted: str) -> str:
-    """Lightning's name; `auto` is bf16 where it is computed in hardware and not emulated."""
-    if wanted == "auto":
-        if torch.cuda.is_available():
-            hardware = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            able = torch.cpu.get_capabilities()
-            hardware = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last is ARM's
-        wanted = "bf16" if hardware else "32"
-    return {"bf16": "bf16-mixed", "32": "32-true"}[wanted]
 
 
 def _sha256(path: str | os.PathLike) -> str:

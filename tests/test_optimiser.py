@@ -9,7 +9,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from slr_lib.model import ModelConfig, build
-from slr_lib.optimiser import make_optimiser, parameter_groups
+from slr_lib.optimiser import ITERATIONS, Muon, make_optimiser, parameter_groups
 from slr_lib.skeleton import HANDS
 
 
@@ -51,6 +51,24 @@ def test_a_step_of_muon_turns_all_directions_alike_and_is_as_long_as_adamws(mode
     plain = torch.linalg.svdvals(torch.randn_like(way))
     assert ratio[0] / ratio[-1] < plain[0] / plain[-1] / 2
     assert 0.5e-4 < way.square().mean().sqrt() < 4e-4  # AdamW's steps are about 0.2 to 0.4 of the learning rate long
+
+
+@pytest.mark.parametrize("emulated", [False, True], ids=["bf16", "float32"])
+def test_muon_steps_as_torchs_bit_for_bit_in_bf16_and_to_its_rounding_in_float32(monkeypatch, emulated):
+    monkeypatch.setattr("slr_lib.optimiser.computes_bf16", lambda device: not emulated)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randn(shape, generator=generator) for shape in ((24, 60), (48, 24), (4, 32))]
+    ours, theirs = ([torch.nn.Parameter(matrix.clone()) for matrix in drawn] for _ in range(2))
+    steps = (Muon(ours, 0.01, 0.05),
+             torch.optim.Muon(theirs, lr=0.01, weight_decay=0.05, ns_steps=ITERATIONS, adjust_lr_fn="match_rms_adamw"))
+    for _ in range(3):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        for step in steps:
+            step.step()
+    apart = max((one - other).abs().max().item() for one, other in zip(ours, theirs, strict=True))
+    assert 0 < apart < 2e-4 if emulated else apart == 0
 
 
 @pytest.mark.parametrize("name", ["muon", "adamw"])
