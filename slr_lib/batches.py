@@ -16,8 +16,9 @@ from torch import Tensor
 
 from slr_lib import loops
 from slr_lib.augment import AugmentSettings, Batch, augment, changed_lengths
-from slr_lib.clips import FARTHEST, ClipSettings, FoundClip, evenly, find_clip, flat
+from slr_lib.clips import FARTHEST, ClipSettings, evenly, find_clip, flat, make_usual
 from slr_lib.errors import InputError
+from slr_lib.memory import reused
 from slr_lib.packed_clips import PackedClips, Statistics
 from slr_lib.skeleton import Skeleton
 
@@ -173,18 +174,18 @@ def collate_landmarks(landmarks: Sequence[ClipLandmarks], skeleton: Skeleton, se
     Raises:
         InputError: landmarks of another skeleton.
     """
-    slots = _Slots(len(landmarks), min(max(len(given.times) for given in landmarks), max_frames), statistics)
+    longest = max(len(given.times) for given in landmarks)
+    slots = _Slots(len(landmarks), min(longest, max_frames), skeleton, settings, statistics)
     lengths = np.zeros(len(landmarks), np.int64)
     reasons = {}
 
     def fill(numbers: range) -> None:
         for number in numbers:
-            found = find_clip(landmarks[number], skeleton, settings, max_frames)
-            if isinstance(found, str):
-                reasons[number] = found
+            made = slots.put(number, landmarks[number])
+            if isinstance(made, str):
+                reasons[number] = made
             else:
-                lengths[number] = len(found.times)
-                slots.put(number, found)
+                lengths[number] = made
 
     loops.in_threads(fill, len(landmarks), torch.get_num_threads())
     batch = slots.batch(lengths.max())
@@ -196,23 +197,37 @@ def collate_landmarks(landmarks: Sequence[ClipLandmarks], skeleton: Skeleton, se
 class _Slots:
     """Room for a batch of B clips of at most `frames` frames, to be filled clip by clip, by several threads at once."""
 
-    def __init__(self, clips: int, frames: int, statistics: Statistics):
+    def __init__(self, clips: int, frames: int, skeleton: Skeleton, settings: ClipSettings | None,
+                 statistics: Statistics):
         padded, count = frames + -frames % MULTIPLE, len(statistics.mean)
-        # NumPy asks for large pages, of which the system clears a batch in a third of the time that torch's take
-        self.points = np.empty((clips, padded, count, 3), np.float32)
-        self.mask = np.zeros((clips, padded, count), bool)
+        self.most, self.skeleton, self.settings = frames, skeleton, settings
+        self.points = reused((clips, padded, count, 3), np.float32)
+        self.mask = reused((clips, padded, count), bool)
         self.frames = np.zeros((clips, padded), bool)
         self.times = np.zeros((clips, padded), np.float32)
         self.mean, self.std = statistics.mean.reshape(-1), statistics.std.reshape(-1)
         self.nothing = (0 - statistics.mean) / statistics.std * 0  # 0 or -0, as `_normalised` leaves it
+        # the whole of a clip that has only the points wanted, in order and in the picture's proportions
+        self.all, self.none, self.same = np.arange(3 * count), np.arange(0), np.ones(3 * count, np.float32)
 
-    def put(self, number: int, found: FoundClip) -> None:
-        """Write a clip of at most `frames` frames."""
-        count = len(found.times)
-        self.times[number, :count], self.frames[number, :count] = found.times, True
-        loops.place_and_normalise(flat(found.points), found.mask, found.frames, found.origin, found.scale, FARTHEST,
-                                  self.mean, self.std, flat(self.points[number, :count]), self.mask[number, :count])
-        self.points[number, count:] = self.nothing
+    def put(self, number: int, landmarks: ClipLandmarks) -> int | str:
+        """Write a clip; how many frames it has, or why there is none."""
+        made, seen = flat(self.points[number]), self.mask[number]
+        times = make_usual(landmarks, self.skeleton, self.settings, self.mean, self.std, made[: self.most],
+                           seen[: self.most])
+        if times is None:
+            found = find_clip(landmarks, self.skeleton, self.settings, self.most)
+            if isinstance(found, str):
+                return found
+            times = found.times
+            found.points[~found.mask] = np.nan
+            loops.place_and_normalise(flat(found.points), found.frames, self.all, self.none, self.same,
+                                      np.float32(np.inf), found.origin, found.scale, FARTHEST, self.mean, self.std,
+                                      made, seen)
+        count = len(times)
+        self.times[number, :count], self.frames[number, :count] = times, True
+        self.points[number, count:], self.mask[number, count:] = self.nothing, False
+        return count
 
     def batch(self, frames: int) -> Batch:
         """The batch, of no more frames than its longest clip's."""

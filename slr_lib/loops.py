@@ -165,20 +165,97 @@ def _halved(value):
 
 
 @_compiled
-def place_and_normalise(points, mask, frames, origin, scale, farthest, mean, std, made, seen):
-    """As `place`, but made is (what that makes, in half precision as packed clips have it - mean) / std.
+def place_and_normalise(landmarks, frames, chosen, touched, factors, largest, origin, scale, farthest, mean, std, made,
+                        seen):
+    """Fill made float32 [F, 3 P] and seen bool [F, P] with some frames [F] of landmarks [T, 3 P'].
 
-    mean, std float32 [3 P]; farthest must be small enough for half precision. Frame by frame, while one lies in the
-    processor's cache.
+    made is (what `gather`, a multiplication by factors float32 [3 P] and `place` make of them, in half precision as
+    packed clips have it - mean) / std; mean, std float32 [3 P]; farthest must be small enough for half precision.
+    Frame by frame, while one lies in the processor's cache.
     """
-    there, origins = np.empty(points.shape[1], np.float32), _repeated(origin, mask.shape[1])
+    size, total, one, zero = len(chosen), np.float32(0), np.float32(1), np.float32(0)
+    row, there, origins = np.empty(size, np.float32), np.empty(size, np.float32), _repeated(origin, size // 3)
     for number in range(len(frames)):
-        given, row = points[frames[number]], made[number]
-        seen[number] = mask[frames[number]]
-        _thrice(seen[number], there)
-        for i in range(row.shape[0]):
-            placed = _halved(_within((given[i] - origins[i]) * scale, farthest, there[i]))
-            row[i] = (placed - mean[i]) / std[i] * there[i]
+        given, out, shown = landmarks[frames[number]], made[number], seen[number]
+        for i in touched:  # as in `gather`
+            total += given[i]
+        for i in range(size):
+            row[i] = given[chosen[i]]
+        for i in range(size):
+            there[i] = one if abs(row[i]) < largest else zero
+        for i in range(size):
+            row[i] = row[i] * factors[i] if there[i] > 0 else zero
+        for point in range(size // 3):
+            both = there[3 * point] * there[3 * point + 1]
+            shown[point] = both > 0
+            there[3 * point], there[3 * point + 1], there[3 * point + 2] = both, both, both
+        for i in range(size):
+            placed = _halved(_within((row[i] - origins[i]) * scale, farthest, there[i]))
+            out[i] = (placed - mean[i]) / std[i] * there[i]
+    return total
+
+
+@_compiled
+def _shown(given, point, largest):
+    """Whether `gather` sees the point whose x is at `point` of a frame."""
+    return (abs(given[point]) < largest) & (abs(given[point + 1]) < largest)
+
+
+@_compiled
+def usual_clip(landmarks, chosen, touched, factors, largest, hands, body, unit, flat, fewest, most, smallest, farthest,
+               mean, std, made, seen):
+    """All of slr_lib.clips.find_clip and `place_and_normalise` in one call, so that threads seldom wait for Python's
+    lock, of a clip that shows a body and, in `fewest` frames, a hand.
+
+    hands, body [N]: where in a frame the x of the hands' points and of the origin's are; unit: of the two points whose
+    distance is the unit; flat: whether depth counts in neither; most: frames to make; smallest: unit to believe in.
+    Fills the first F of made and seen, and returns the numbers int64 [F] of their frames; none of another clip.
+    """
+    count, middles, lengths, zero = 0, 0, 0, np.float32(0)
+    kept = np.empty(landmarks.shape[0], np.int64)
+    middle, length = np.zeros((landmarks.shape[0], 3), np.float32), np.zeros(landmarks.shape[0], np.float32)
+    for frame in range(landmarks.shape[0]):
+        given, hand, whole = landmarks[frame], False, True
+        for point in hands:
+            if _shown(given, point, largest):
+                hand = True
+                break
+        if not hand:
+            continue
+        kept[count] = frame
+        count += 1
+        for point in body:
+            whole &= _shown(given, point, largest)
+        if whole:
+            for axis in range(3):
+                for point in body:
+                    value = given[point + axis]
+                    middle[middles, axis] += value * factors[axis] if abs(value) < largest else zero
+                middle[middles, axis] /= np.float32(len(body))
+            middles += 1
+        if _shown(given, unit[0], largest) & _shown(given, unit[1], largest):
+            for axis in range(2 if flat else 3):
+                a, b = given[unit[0] + axis], given[unit[1] + axis]
+                way = (a * factors[axis] if abs(a) < largest else zero) - (
+                    b * factors[axis] if abs(b) < largest else zero)
+                length[lengths] += way * way
+            length[lengths] = np.sqrt(length[lengths])
+            lengths += 1
+    if count < fewest or not middles or not lengths:
+        return kept[:0]
+    size = float(medians(length[:lengths].reshape(-1, 1))[0])
+    if size <= smallest:
+        return kept[:0]
+    origin = medians(middle[:middles])
+    if flat:
+        origin[2] = 0
+    frames = np.empty(min(count, most), np.int64)
+    step = (count - 1) / max(len(frames) - 1, 1)
+    for number in range(len(frames)):  # as slr_lib.clips.evenly
+        frames[number] = kept[min(int(np.rint(number * step)), count - 1)]
+    place_and_normalise(landmarks, frames, chosen, touched, factors, largest, origin, np.float32(1 / size), farthest,
+                        mean, std, made, seen)
+    return frames
 
 
 @_compiled

@@ -243,10 +243,11 @@ def test_half_precision_rounds_as_numpy_does():
     tiny = np.float32([1e-40, -1e-40, 2.0**-25, -(2.0**-25), 3e-8, -3e-8])
     values = np.concatenate([exact, between, above, below, tiny])
     values = np.resize(values, (-(-len(values) // 126), 42, 3))
-    seen, nothing = np.ones(values.shape[:2], bool), np.zeros(126, np.float32)
-    found, mask = np.empty_like(values), np.empty_like(seen)
-    loops.place_and_normalise(flat(values), seen, np.arange(len(values)), nothing[:3], np.float32(1), np.float32(1e9),
-                              nothing, nothing + 1, flat(found), mask)
+    nothing = np.zeros(126, np.float32)
+    found, mask = np.empty_like(values), np.empty(values.shape[:2], bool)
+    loops.place_and_normalise(flat(values), np.arange(len(values)), np.arange(126), np.arange(0), nothing + 1,
+                              np.float32(np.inf), nothing[:3], np.float32(1), np.float32(1e9), nothing, nothing + 1,
+                              flat(found), mask)
     assert found.tobytes() == (values.astype(np.float16).astype(np.float32) - nothing[0]).tobytes() and mask.all()
 
 
