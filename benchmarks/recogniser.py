@@ -10,9 +10,11 @@ Two threads, 128 frames, 1000 signs, the holistic skeleton's chosen points; land
 - forward_ms: the network alone, one clip, fp32, by torch.
 - clip_ms: landmarks [128, 543, 3] in memory -> top five, one clip, all preprocessing included, by the recogniser of an
   export with weights of 8 bits; float32_clip_ms: by that of an export that computes torch's logits; engine: of both.
-- preprocess_ms: landmarks [150, 543, 3] with NaN -> model input, a clip's share of a batch of 256. The median of five
-  turns, ours and the predecessor's in a fresh process each: half of what they take is the system's clearing of memory,
-  which differs with what a process did before, and from minute to minute.
+- preprocess_ms: landmarks [150, 543, 3] with NaN -> model input, a clip's share of a batch of 256. Ours and the
+  predecessor's in a fresh process each: half and more of what the predecessor takes is the system's clearing of memory
+  for its arrays, which differs with what a process did before, and from minute to minute.
+
+All but training is the median of five turns, in which ours and the predecessor's are measured one after the other.
 
 The last line printed is one JSON object; `ratios` are ours over the predecessor's (clip: its forward pass over our
 whole way from landmarks to the top five), each with the `bar` that it must reach.
@@ -30,12 +32,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from compare_models import OURS, recipe_of
@@ -53,6 +56,7 @@ from slr_lib.model import ModelConfig, Recognition, build, count_parameters
 from slr_lib.onnx_export import export_onnx
 from slr_lib.optimiser import make_optimiser
 from slr_lib.packed_clips import Statistics
+from slr_lib.precision import computes_bf16
 from slr_lib.recogniser import Recogniser
 from slr_lib.skeleton import HOLISTIC
 from slr_lib.tasks import MAX_FRAMES
@@ -66,12 +70,12 @@ BARS = {"training": 40.0, "clip": 30.0, "preprocessing": 130.0}
 
 @dataclass(frozen=True)
 class Effort:
-    """How much to measure. batches: the predecessor's batch sizes; steps: timed ones of a training; passes: timed
-    forward passes of one clip; clips, turns: of the preprocessing."""
+    """How much to measure. batches: the predecessor's batch sizes; steps: timed ones of a training; passes: timed ones
+    of one clip, in each turn; clips: of the preprocessing; turns: of ours and the predecessor's, all but training."""
 
     batches: tuple[int, ...] = (PUBLISHED_BATCH, 16, 32)
     steps: int = 5
-    passes: int = 40
+    passes: int = 8
     clips: int = BATCH
     turns: int = 5
 
@@ -119,18 +123,10 @@ def train_rate(model: nn.Module, settings: TrainSettings, batch: Batch, bf16: bo
     return len(batch.labels) / seconds_of(step, steps)
 
 
-def computes_bf16() -> bool:
-    """Whether this processor computes in bf16 (on x86 or ARM)."""
-    able = torch.cpu.get_capabilities()
-    return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
-def forward_ms(model: nn.Module, batch: Batch, passes: int) -> float:
-    """Milliseconds of one forward pass in evaluation mode."""
-    model.eval()
-    with torch.inference_mode():
-        taken = seconds_of(lambda: model(batch.points, batch.mask, batch.frames, batch.times), passes)
-    return 1000 * taken
+@torch.inference_mode()
+def forward(model: nn.Module, batch: Batch) -> Tensor:
+    """One forward pass."""
+    return model(batch.points, batch.mask, batch.frames, batch.times)
 
 
 def first_clips(batch: Batch, count: int) -> Batch:
@@ -156,40 +152,41 @@ def measure(effort: Effort) -> dict:
         raise RuntimeError("a clip lost frames on its way")
     batch = batch._replace(labels=torch.arange(most) % SIGNS)
 
-    autocasts = (True, False) if computes_bf16() else (False,)
-    bar = tqdm(total=4 + len(autocasts) * (1 + len(effort.batches)) + 2 * effort.turns, desc="measuring", unit="figure")
+    autocasts = (True, False) if computes_bf16("cpu") else (False,)
+    bar = tqdm(total=6 * effort.turns + len(autocasts) * (1 + len(effort.batches)), desc="measuring", unit="figure")
 
     def counted(figure: float) -> float:
         bar.update()
         return figure
 
     one = first_clips(batch, 1)
-    forward = [counted(forward_ms(model, one, effort.passes)) for model in (ours, theirs)]
     recognisers = exported(ours, unit)
-    clip_ms, float32_clip_ms = (
-        counted(1000 * seconds_of(lambda by=by: by.recognise_landmarks(shown[0]), effort.passes)) for by in recognisers)
-    turns = [[counted(1000 * alone(way, effort.clips)) for way in (preprocessing, predecessor_preprocessing)]
+    ways = [*(partial(forward, model.eval(), one) for model in (ours, theirs)),
+            *(partial(by.recognise_landmarks, shown[0]) for by in recognisers)]
+    turns = [[*(counted(1000 * seconds_of(way, effort.passes)) for way in ways),
+              *(counted(1000 * alone(way, effort.clips)) for way in (preprocessing, predecessor_preprocessing))]
              for _ in range(effort.turns)]
-    prepared = [statistics.median(ways) for ways in zip(*turns)]
-    keep_memory()  # as slr_lib.training does, and no recogniser; for the predecessor too
+    forward_ms, their_forward_ms, clip_ms, float32_clip_ms, prepared_ms, their_prepared_ms = (
+        statistics.median(figures) for figures in zip(*turns))
+    keep_memory()  # as slr_lib.training does; for the predecessor too
     trained = max(counted(train_rate(ours, settings, first_clips(batch, settings.batch_size), bf16, effort.steps))
                   for bf16 in autocasts)
     rates = {size: max(counted(train_rate(theirs, rival, first_clips(batch, size), bf16, effort.steps))
                        for bf16 in autocasts) for size in effort.batches}
     bar.close()
     fastest = max(rates, key=rates.get)
-    ratios = {"training": trained / rates[fastest], "clip": forward[1] / clip_ms,
-              "preprocessing": prepared[1] / prepared[0]}
+    ratios = {"training": trained / rates[fastest], "clip": their_forward_ms / clip_ms,
+              "preprocessing": their_prepared_ms / prepared_ms}
     return {
         "benchmark": "recogniser", "landmarks": "synthetic", "frames": MAX_FRAMES, "signs": SIGNS,
         "points": len(skeleton.points), "threads": THREADS, "cores": os.cpu_count(), "batch_size": settings.batch_size,
-        "train_clips_per_s": round(trained, 2), "forward_ms": round(forward[0], 3), "clip_ms": round(clip_ms, 3),
+        "train_clips_per_s": round(trained, 2), "forward_ms": round(forward_ms, 3), "clip_ms": round(clip_ms, 3),
         "float32_clip_ms": round(float32_clip_ms, 3), "engine": recognisers[0].engine.name,
-        "preprocess_ms": round(prepared[0], 4), "parameters": count_parameters(ours),
+        "preprocess_ms": round(prepared_ms, 4), "parameters": count_parameters(ours),
         "predecessor": {
             "train_clips_per_s": round(rates[fastest], 3), "batch_size": fastest,
             "train_clips_per_s_by_batch_size": {str(size): round(rate, 3) for size, rate in rates.items()},
-            "forward_ms": round(forward[1], 3), "preprocess_ms": round(prepared[1], 4),
+            "forward_ms": round(their_forward_ms, 3), "preprocess_ms": round(their_prepared_ms, 4),
             "parameters": count_parameters(theirs),
         },
         "ratios": {name: round(value, 1) for name, value in ratios.items()}, "bars": BARS,
