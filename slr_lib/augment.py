@@ -64,11 +64,12 @@ class AugmentSettings:
 
     tempo: a clip gets 1 / (1 + tempo) to 1 + tempo times its frames (evenly in the logarithm); crop: up to this share
     is cut off its ends; mirror: chance; scale: of both axes; stretch: of x against y; shear; shift: in units of the
-    body; rotation: in the picture, degrees; turn: about the vertical and the sideways axis, degrees; bend: degrees by
-    which a finger's bone turns against the one before it, bones: logarithm of how much longer it gets, both spreads of
-    normal numbers, the same in all frames of a clip; hide_time: chance to hide a stretch of hide_longest of the frames
-    at most; hide_part: chance to hide one part for part_longest of the frames at most; exchange: chance to take the
-    face from another clip of the sign; noise: times the error that detection makes (NOISE).
+    body; rotation: in the picture, degrees; turn: about the vertical and the sideways axis, degrees, MEASURED_TURN
+    times as many where depth is measured; bend: degrees by which a finger's bone turns against the one before it,
+    bones: logarithm of how much longer it gets, both spreads of normal numbers, the same in all frames of a clip;
+    hide_time: chance to hide a stretch of hide_longest of the frames at most; hide_part: chance to hide one part for
+    part_longest of the frames at most; exchange: chance to take the face from another clip of the sign; noise: times
+    the error that detection makes (NOISE).
     """
 
     tempo: float = 0.0

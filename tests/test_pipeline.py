@@ -20,7 +20,7 @@ DATA_FILES = [path.name for path in (PROJECT / "slr_lib").iterdir() if path.suff
 DVC = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
 # from the raw file to the chart: a module may import only what stands on its own line or on a line above it
 ORDER = [
-    ["errors", "memory", "versions"],
+    ["errors", "memory", "precision", "versions"],
     ["data_sets", "skeleton", "mp4_boxes", "video", "download", "baselines", "geometry", "loops", "slots",
      "recordings", "processes"],
     ["gislr", "pose_files", "slovo_hands"],
