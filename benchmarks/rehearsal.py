@@ -208,7 +208,7 @@ def train_once(data_set: DataSet, signs: int) -> dict:
     from slr_lib.tasks import Task
     from slr_lib.training import train
 
-    params = {**read_params("train"), "epochs": 1}
+    params = {**read_params("train"), "epochs": 1, "least_steps": 0}
     names = {field.name for field in fields(TrainSettings)}
     settings = TrainSettings(**{key: value for key, value in params.items() if key in names})
     task = Task(data_set, signs, "0", batch_size=settings.batch_size, strength=params["augmentation"],
@@ -218,7 +218,8 @@ def train_once(data_set: DataSet, signs: int) -> dict:
     row = trained.curves.iloc[-1]
     return {"classes": len(task.glosses), "clips": len(task.rows("train")), "validation_clips": len(task.rows("val")),
             "parameters": trained.metrics["parameters"], "batch_size": settings.batch_size,
-            "epoch_seconds": round(trained.seconds, 2), "train_loss": round(float(row["train_loss"]), 4),
+            "epochs": len(trained.curves), "epoch_seconds": round(trained.seconds, 2),
+            "train_loss": round(float(row["train_loss"]), 4),
             "clips_per_second": round(trained.clips_per_second, 2), "written": str(folder)}
 
 
@@ -296,7 +297,7 @@ def rehearse(folder: Path, seed: int) -> dict:
         InputError: a step failed.
     """
     data_set = load_data_set(folder / f"{NAME}.yaml")
-    env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ,  # as slr_lib.notebook sets it
+    env = {"GOMP_SPINCOUNT": "20000", **os.environ,  # as slr_lib.notebook sets it
            "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])}
     steps = {}
     for step in ("corpus", "landmarks", "clips", "parts", *(f"train_{count}" for count in data_set.class_counts)):

@@ -34,7 +34,7 @@ def test_every_step_is_made_measured_and_resumed(tmp_path, capfd):
     report = json.loads(capfd.readouterr().out.splitlines()[-1])
     assert "synthetic" in report["landmarks"]
     assert list(report["steps"]) == ["corpus", "landmarks", "clips", "parts", "train_2"]
-    assert report["steps"]["train_2"]["classes"] == 3
+    assert report["steps"]["train_2"]["classes"] == 3 and report["steps"]["train_2"]["epochs"] == 1
     listed = read_annotations(table)
     assert (report["clips"], report["frames"]) == (len(listed), sum(listed["frames"]))
 
