@@ -42,6 +42,7 @@ from slr_lib.landmark_store import ClipLandmarks, LandmarkStore, require_space
 from slr_lib.notebook import read_params
 from slr_lib.signs import choose_signs, read_signs
 from slr_lib.skeleton import load_skeleton
+from threads import spin_briefly
 
 PROJECT = Path(__file__).resolve().parents[1]
 TABLE = PROJECT / os.environ.get("SLR_SHARED", "../shared") / "data/slovo_annotations/annotations.csv"
@@ -297,8 +298,7 @@ def rehearse(folder: Path, seed: int) -> dict:
         InputError: a step failed.
     """
     data_set = load_data_set(folder / f"{NAME}.yaml")
-    env = {"GOMP_SPINCOUNT": "20000", **os.environ,  # as slr_lib.notebook sets it
-           "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])}
     steps = {}
     for step in ("corpus", "landmarks", "clips", "parts", *(f"train_{count}" for count in data_set.class_counts)):
         done = folder / "steps" / f"{step}.json"
@@ -364,5 +364,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    spin_briefly()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # by way of `measure`, which ends its step
     sys.exit(main())
