@@ -95,7 +95,7 @@ def find_clip(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSettin
               max_frames: int | None = None) -> FoundClip | str:
     """`prepare_clip` up to its last step, for a caller that places the points where it wants them."""
     settings = settings or ClipSettings()
-    _check(landmarks, skeleton)
+    _require_points(landmarks, skeleton)
     choice, times = _choice(skeleton), landmarks.times
     mask, shows = np.empty((len(times), len(choice.of_hand)), bool), np.empty((2, len(times)), bool)
     points = np.empty((*mask.shape, 3), np.float32)
@@ -133,7 +133,7 @@ def make_usual(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSetti
         InputError: the landmarks have another number of points than the skeleton.
     """
     settings = settings or ClipSettings()
-    _check(landmarks, skeleton)
+    _require_points(landmarks, skeleton)
     choice = _choice(skeleton)
     if choice.usual is None or settings.keep_handless:
         return None
@@ -144,8 +144,8 @@ def make_usual(landmarks: ClipLandmarks, skeleton: Skeleton, settings: ClipSetti
     return (landmarks.times[frames] - landmarks.times[frames[0]]).astype(np.float32) if len(frames) else None
 
 
-def _check(landmarks: ClipLandmarks, skeleton: Skeleton) -> None:
-    """Whether the landmarks are the skeleton's."""
+def _require_points(landmarks: ClipLandmarks, skeleton: Skeleton) -> None:
+    """Raise InputError where the landmarks have another number of points than the skeleton."""
     if landmarks.points.shape[1] != len(skeleton.points):
         raise InputError(f"the landmarks have {landmarks.points.shape[1]} points, the skeleton {skeleton.name} "
                          f"{len(skeleton.points)}; set `skeleton` of the data set to the one that they were made with.")

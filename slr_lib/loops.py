@@ -202,6 +202,12 @@ def _shown(given, point, largest):
 
 
 @_compiled
+def _stretched(value, factor, largest):
+    """A coordinate of a point that is seen, times a factor; depth may be missing alone, and is zero then."""
+    return value * factor if abs(value) < largest else np.float32(0)
+
+
+@_compiled
 def usual_clip(landmarks, chosen, touched, factors, largest, hands, body, unit, flat, fewest, most, smallest, farthest,
                mean, std, made, seen):
     """All of slr_lib.clips.find_clip and `place_and_normalise` in one call, so that threads seldom wait for Python's
@@ -211,7 +217,7 @@ def usual_clip(landmarks, chosen, touched, factors, largest, hands, body, unit, 
     distance is the unit; flat: whether depth counts in neither; most: frames to make; smallest: unit to believe in.
     Fills the first F of made and seen, and returns the numbers int64 [F] of their frames; none of another clip.
     """
-    count, middles, lengths, zero = 0, 0, 0, np.float32(0)
+    count, middles, lengths = 0, 0, 0
     kept = np.empty(landmarks.shape[0], np.int64)
     middle, length = np.zeros((landmarks.shape[0], 3), np.float32), np.zeros(landmarks.shape[0], np.float32)
     for frame in range(landmarks.shape[0]):
@@ -229,15 +235,13 @@ def usual_clip(landmarks, chosen, touched, factors, largest, hands, body, unit, 
         if whole:
             for axis in range(3):
                 for point in body:
-                    value = given[point + axis]
-                    middle[middles, axis] += value * factors[axis] if abs(value) < largest else zero
+                    middle[middles, axis] += _stretched(given[point + axis], factors[axis], largest)
                 middle[middles, axis] /= np.float32(len(body))
             middles += 1
         if _shown(given, unit[0], largest) & _shown(given, unit[1], largest):
             for axis in range(2 if flat else 3):
                 a, b = given[unit[0] + axis], given[unit[1] + axis]
-                way = (a * factors[axis] if abs(a) < largest else zero) - (
-                    b * factors[axis] if abs(b) < largest else zero)
+                way = _stretched(a, factors[axis], largest) - _stretched(b, factors[axis], largest)
                 length[lengths] += way * way
             length[lengths] = np.sqrt(length[lengths])
             lengths += 1

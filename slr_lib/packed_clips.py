@@ -246,9 +246,10 @@ def joint_statistics(sources: Sequence[tuple[PackedClips, Sequence[int]]], skele
 
 def _blocks(packed: PackedClips, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The frames of some clips, a block at a time: points float64 [N, P, 3], zero where missing, mask bool [N, P]."""
-    frames = packed.frames[rows]
+    frames, firsts = packed.frames[rows], packed.first[rows]
     ends = np.cumsum(frames)
-    places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(packed.first[rows] - (ends - frames), frames)
-    for start in range(0, len(places), _BLOCK):
-        chosen = places[start : start + _BLOCK]
+    for start in range(0, int(frames.sum()), _BLOCK):
+        number = np.arange(start, min(start + _BLOCK, ends[-1]))  # of a frame among all of these clips'
+        clip = np.searchsorted(ends, number, side="right")
+        chosen = firsts[clip] + number - (ends - frames)[clip]
         yield packed.points[chosen].astype(np.float64), packed.mask[chosen]
