@@ -23,7 +23,7 @@ def masked_max(x: Tensor, frames: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding (Su et al. 2021): x [B, H, T, C], cos and sin [B, 1, T, C / 2]."""
+    """Rotary position embedding (Su et al. 2021): x [..., B, H, T, C], cos and sin [B, 1, T, C / 2]."""
     a, b = x.chunk(2, -1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
 
@@ -125,6 +125,36 @@ class PartMixer(nn.Module):
         b, t, k, d = x.shape
         q, key, value = self.qkv(self.norm(x)).view(b * t, k, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         return x + self.out(attend(q, key, value).transpose(1, 2).reshape(b, t, k, d))
+
+
+class FoldedMixer(nn.Module):
+    """A `PartMixer` of one head with half the products, for inference: the same but for rounding.
+
+    A score (Q x + p) . (K y + r) is K'(Q x + p) . y but for what all y have in common, which softmax leaves out; and
+    the shares, whose sum is 1, may as well be taken of O V y as of V y. So two tables do for Q, K, V and O.
+    """
+
+    def __init__(self, mixer: PartMixer):
+        super().__init__()
+        if mixer.heads != 1:
+            raise ValueError(f"only a mixer of one head can be folded, not one of {mixer.heads}")
+        width = mixer.out.in_features
+        self.norm, self.score, self.value = mixer.norm, nn.Linear(width, width), nn.Linear(width, width)
+        tables = [tensor.detach().double() for tensor in (mixer.qkv.weight, mixer.qkv.bias)]
+        (q, key, value), (q_bias, _, value_bias) = (tensor.chunk(3) for tensor in tables)
+        out, scale = mixer.out.weight.detach().double(), width**-0.5
+        folded = {self.score: (key.T @ q * scale, key.T @ q_bias * scale),
+                  self.value: (out @ value, out @ value_bias + mixer.out.bias.detach())}
+        with torch.no_grad():
+            for layer, (weight, bias) in folded.items():
+                layer.weight.copy_(weight)
+                layer.bias.copy_(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, K, D] -> the same shape."""
+        y = self.norm(x).flatten(0, 1)
+        share = (self.score(y) @ y.transpose(1, 2)).softmax(-1)
+        return x + (share @ self.value(y)).view_as(x)
 
 
 class DepthwiseConvolution(nn.Module):
@@ -243,8 +273,9 @@ class GlobalBlock(nn.Module):
     def forward(self, x: Tensor, frames: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """[B, T, D], frames [B, T], tables of `rotary_tables` -> [B, T, D]."""
         b, t, d = x.shape
-        q, key, value = self.qkv(self.norm(x)).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        y = attend(rotate(q, cos, sin), rotate(key, cos, sin), value, frames[:, None, None, :])
+        made = self.qkv(self.norm(x)).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        q, key = rotate(made[:2], cos, sin)
+        y = attend(q, key, made[2], frames[:, None, None, :])
         x = x + self.drop_path(self.dropout(self.out(y.transpose(1, 2).reshape(b, t, d))))
         y = self.contract(functional.silu(self.expand(self.feed_norm(x))))
         return x + self.drop_path(self.dropout(y))

@@ -31,6 +31,7 @@ from slr_lib.batches import MULTIPLE, Batch
 from slr_lib.checkpoint import KEY, Checkpoint, description, load_checkpoint
 from slr_lib.engines import INPUTS, SOURCE, OnnxEngine, TorchEngine, export_path, seam_of, sha256
 from slr_lib.errors import InputError, exit_status
+from slr_lib.layers import FoldedMixer
 from slr_lib.model import Recognition
 from slr_lib.recogniser import newest_checkpoint
 
@@ -59,11 +60,13 @@ class _Features(nn.Module):
 
 
 class _Network(nn.Module):
-    """The other half: what `_Features` gives -> logits."""
+    """The other half: what `_Features` gives -> logits; the network's mixer is folded."""
 
     def __init__(self, network: Recognition):
         super().__init__()
         self.network = network
+        if network.mixer.heads == 1:
+            network.mixer = FoldedMixer(network.mixer)
 
     def forward(self, rows: list[Tensor], present: Tensor, frames: Tensor, times: Tensor) -> Tensor:
         """Logits [B, N]."""

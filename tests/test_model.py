@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from synthetic_batches import PARTS, batch, tiny
 
 from slr_lib.geometry import MOTION_UNIT, PartFeatures, RelativePlaces, differences, directions
-from slr_lib.layers import DepthwiseConvolution, QueryPooling, masked_max, rotary_tables, rotate
+from slr_lib.layers import (
+    DepthwiseConvolution,
+    FoldedMixer,
+    PartMixer,
+    QueryPooling,
+    masked_max,
+    rotary_tables,
+    rotate,
+)
 from slr_lib.losses import focal_cross_entropy, recognition_loss
 from slr_lib.model import ModelConfig, PartShape, Recognition, build, count_parameters
 from slr_lib.skeleton import HANDS, HOLISTIC
@@ -269,3 +277,16 @@ def test_the_query_prefers_frames_in_half_precision_whatever_it_is_given():
     with torch.autocast("cpu", torch.bfloat16):
         pooled = pooling(x, frames)
     torch.testing.assert_close(pooled.float(), pooling(x, frames), atol=0.02, rtol=0.02)
+
+
+def test_a_folded_mixer_is_the_same_but_for_rounding():
+    torch.manual_seed(0)
+    mixer, x = PartMixer(24, heads=1), torch.randn(3, 7, 5, 24)
+    for weights in mixer.parameters():
+        torch.nn.init.normal_(weights, std=0.5)
+    with torch.inference_mode():
+        wanted = mixer(x)
+        assert (wanted - x).std() > 0.1  # else it would hold of any mixer
+        torch.testing.assert_close(FoldedMixer(mixer)(x), wanted, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="one head"):
+        FoldedMixer(PartMixer(24, heads=2))
