@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -206,9 +207,17 @@ class _Slots:
         self.frames = np.zeros((clips, padded), bool)
         self.times = np.zeros((clips, padded), np.float32)
         self.mean, self.std = statistics.mean.reshape(-1), statistics.std.reshape(-1)
-        self.nothing = (0 - statistics.mean) / statistics.std * 0  # 0 or -0, as `_normalised` leaves it
-        # the whole of a clip that has only the points wanted, in order and in the picture's proportions
-        self.all, self.none, self.same = np.arange(3 * count), np.arange(0), np.ones(3 * count, np.float32)
+
+    @cached_property
+    def nothing(self) -> np.ndarray:
+        """Padding: 0 or -0, as `_normalised` leaves it."""
+        return ((0 - self.mean) / self.std * 0).reshape(-1, 3)
+
+    @cached_property
+    def whole(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What loops.place_and_normalise takes of a clip of only the points wanted, in order and in the picture's
+        proportions."""
+        return np.arange(len(self.mean)), np.arange(0), np.ones(len(self.mean), np.float32)
 
     def put(self, number: int, landmarks: ClipLandmarks) -> int | str:
         """Write a clip; how many frames it has, or why there is none."""
@@ -221,12 +230,12 @@ class _Slots:
                 return found
             times = found.times
             found.points[~found.mask] = np.nan
-            loops.place_and_normalise(flat(found.points), found.frames, self.all, self.none, self.same,
-                                      np.float32(np.inf), found.origin, found.scale, FARTHEST, self.mean, self.std,
-                                      made, seen)
+            loops.place_and_normalise(flat(found.points), found.frames, *self.whole, np.float32(np.inf), found.origin,
+                                      found.scale, FARTHEST, self.mean, self.std, made, seen)
         count = len(times)
         self.times[number, :count], self.frames[number, :count] = times, True
-        self.points[number, count:], self.mask[number, count:] = self.nothing, False
+        if count < len(made):
+            self.points[number, count:], self.mask[number, count:] = self.nothing, False
         return count
 
     def batch(self, frames: int) -> Batch:
@@ -234,7 +243,7 @@ class _Slots:
         frames += -frames % MULTIPLE
         arrays = (self.points, self.mask, self.frames, self.times)
         tensors = [torch.from_numpy(array[:, :frames]).contiguous() for array in arrays]
-        return Batch(*tensors, torch.full((len(self.points),), -1))
+        return Batch(*tensors, torch.from_numpy(np.full(len(self.points), -1)))
 
 
 def padded(batch: Batch) -> Batch:

@@ -81,10 +81,9 @@ class OnnxEngine:
 
     def logits(self, batch: Batch) -> np.ndarray:
         """Float32 [B, N]."""
-        batch = padded(batch)
-        rows, present = self.features(batch.points, batch.mask, batch.times)
-        given = (*rows, present, batch.frames, batch.times)
-        return self.session.run(None, {name: tensor.numpy() for name, tensor in zip(self.seam, given, strict=True)})[0]
+        points, mask, frames, times, _ = (tensor.numpy() for tensor in padded(batch))
+        rows, present = self.features.of_arrays(points, mask, times)
+        return self.session.run(None, dict(zip(self.seam, (*rows, present, frames, times), strict=True)))[0]
 
 
 def seam_of(config: ModelConfig) -> tuple[str, ...]:

@@ -130,7 +130,9 @@ class PartFeatures(nn.Module):
         """
         able = self.coordinates == 3 and points.dtype == torch.float32 and dtype in (torch.float32, torch.bfloat16)
         if able and points.is_cpu and not torch.compiler.is_compiling():
-            return self._by_loops(points, mask, times, dtype)
+            given = (tensor.detach().contiguous().numpy() for tensor in (points, mask, times))
+            rows, present = self._by_loops(*given, np.float32 if dtype == torch.float32 else np.uint16)
+            return [torch.from_numpy(row).view(dtype) for row in rows], torch.from_numpy(present)
         place = points[..., : self.coordinates].permute(0, 2, 3, 1).index_select(1, self.order)
         seen = mask.transpose(1, 2).to(points.dtype).index_select(1, self.order)
         place.mul_(seen.unsqueeze(2))
@@ -144,25 +146,32 @@ class PartFeatures(nn.Module):
                 for k in range(len(self.sizes))]
         return [row.transpose(1, 2).to(dtype).contiguous() for row in rows], (number > 0).transpose(1, 2)
 
-    def _by_loops(self, points: Tensor, mask: Tensor, times: Tensor, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
-        """The same by compiled loops, on as many threads as torch has."""
+    def of_arrays(self, points: np.ndarray, mask: np.ndarray, times: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """`forward` from and to NumPy arrays, float32: for one clip torch's calls take as long as a part's loop."""
+        if self.coordinates == 3:
+            return self._by_loops(points, mask, times, np.float32)
+        rows, present = self(*(torch.from_numpy(array) for array in (points, mask, times)))
+        return [row.numpy() for row in rows], present.numpy()
+
+    def _by_loops(self, points: np.ndarray, mask: np.ndarray, times: np.ndarray,
+                  kind: type) -> tuple[list[np.ndarray], np.ndarray]:
+        """The same by compiled loops, on as many threads as torch has; kind: float32, or uint16 for bfloat16's bits."""
         count, frames = points.shape[:2]
-        given = [tensor.detach().contiguous().numpy() for tensor in (points.flatten(2), mask, times)]
-        made = [torch.empty(count, frames, rows * self.coordinates, dtype=dtype) for rows in self.rows]
+        given = points.reshape(count, frames, -1), mask, times
+        made = [np.empty((count, frames, rows * self.coordinates), kind) for rows in self.rows]
         present = np.empty((len(made), count, frames), bool)
         constants = [np.float32(value) for value in (MOTION_UNIT, MOTION_LIMIT, SMALL)]
-        nothing = np.empty((0, 0, 0), np.float32), np.empty((0, 0, 0), np.uint16)
+        nothing = np.empty((0, 0, 0), np.uint16 if kind == np.float32 else np.float32)
 
         def fill(clips: range) -> None:
             some = slice(clips.start, clips.stop)
-            for k, tensor in enumerate(made):
-                filled = ((tensor.numpy()[some], nothing[1]) if dtype == torch.float32 else
-                          (nothing[0], tensor.view(torch.uint16).numpy()[some]))
+            for k, array in enumerate(made):
+                filled = (array[some], nothing) if kind == np.float32 else (nothing, array[some])
                 loops.part_features(*(array[some] for array in given), *self.looped[k], *constants, *filled,
                                     present[k, some])
 
         loops.in_threads(fill, count, torch.get_num_threads())
-        return made, torch.from_numpy(present).permute(1, 2, 0)
+        return made, present.transpose(1, 2, 0)
 
 
 def _numbers(points: Sequence[int]) -> np.ndarray:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from slr_lib.batches import Batch, collate_landmarks
 from slr_lib.checkpoint import Checkpoint, load_checkpoint
@@ -73,7 +72,9 @@ class Recogniser:
 
     def probabilities(self, batch: Batch) -> np.ndarray:
         """Float32 [B, N], rows that sum to 1."""
-        return torch.from_numpy(self.engine.logits(batch)).softmax(-1).numpy()
+        logits = self.engine.logits(batch)
+        shares = np.exp(logits - logits.max(1, keepdims=True))
+        return shares / shares.sum(1, keepdims=True)
 
     def recognise_landmarks(self, landmarks: ClipLandmarks, k: int = 5, name: str = "the clip") -> list[Guess]:
         """The k likeliest signs of one clip, the likeliest first.
