@@ -14,9 +14,10 @@ from synthetic_batches import batch
 from test_recogniser import landmarks, write
 
 from slr_lib.batches import Batch
-from slr_lib.checkpoint import load_checkpoint
+from slr_lib.checkpoint import load_checkpoint, save_checkpoint
 from slr_lib.engines import OnnxEngine, TorchEngine, export_of
 from slr_lib.errors import InputError
+from slr_lib.model import build
 from slr_lib.onnx_export import export_onnx, main
 from slr_lib.recogniser import Recogniser
 from slr_lib.skeleton import HANDS, HOLISTIC, Part, Skeleton
@@ -61,6 +62,20 @@ def test_an_export_computes_torchs_logits(exported):
     assert wanted.std() > 0.1
     onnx.checker.check_model(str(exported.with_suffix(".onnx")), full_check=True)
     assert engine.checkpoint == replace(checkpoint, weights={})
+
+
+def test_an_export_of_two_coordinates_and_two_heads_across_parts_computes_torchs_logits(tmp_path):
+    path = write(tmp_path / "m.safetensors", HANDS)
+    made = load_checkpoint(path)
+    config = replace(made.config, coordinates=2, part_heads=2)  # features by torch, nothing folded
+    model = build(config)
+    torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
+    save_checkpoint(path, replace(made, config=config, weights=model.state_dict()))
+    engine, reference = OnnxEngine(export_onnx(path)), TorchEngine(load_checkpoint(path))
+    for lengths in ([7], [40, 128]):
+        clips = clips_of(lengths, config.points)
+        wanted = reference.logits(clips)
+        assert np.abs(engine.logits(clips) - wanted).max() < 1e-4 and wanted.std() > 0.1
 
 
 @pytest.mark.parametrize("exported", [
