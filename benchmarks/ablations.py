@@ -224,7 +224,7 @@ class Run:
             variation.alter(model)
         title = "-".join(str(value).replace(" ", "_") for value in self.key.values())
         return fit(model, task, settings, self.data_set.data / "ablations" / title, [config.as_plain(), self.name],
-                   lambda trained: None, find_project() / "reports" / "ablations" / f"{title}.tsv")
+                   lambda trained: None, find_project() / "reports" / "ablations" / title)
 
 
 def recipe_hash() -> str:

@@ -185,7 +185,7 @@ def weights_of(run: Run) -> Path:
 def train_run(run: Run, task: Task) -> Trained:
     """Train a run by the project's own code, and write its weights."""
     path = weights_of(run)
-    curves = find_project() / "reports" / "models" / f"{run.title}.curves.tsv"
+    curves = find_project() / "reports" / "models" / f"{run.title}.curves"
     if run.model == OURS:
         return train(task, run.settings, path, curves, start=run.start)
     model = build_reference(run.model, task.skeleton, len(task.glosses), len(task.train_batches(0)), run.settings.seed)

@@ -214,7 +214,7 @@ def train_once(data_set: DataSet, signs: int) -> dict:
     settings = TrainSettings(**{key: value for key, value in params.items() if key in names})
     task = Task(data_set, signs, "0", batch_size=settings.batch_size, strength=params["augmentation"],
                 seed=settings.seed)
-    folder, curves = data_set.models(signs), data_set.reports("train") / f"{signs}-0" / "curves.tsv"
+    folder, curves = data_set.models(signs), data_set.reports("train") / f"{signs}-0" / "curves"
     trained = train(task, settings, folder / "base.safetensors", curves)
     row = trained.curves.iloc[-1]
     return {"classes": len(task.glosses), "clips": len(task.rows("train")), "validation_clips": len(task.rows("val")),

@@ -29,7 +29,6 @@ from slr_lib.processes import gather_rows, share_of_step
 
 MOST_EPOCHS = 240  # that least_steps may ask for
 _RANK_SEEDS = 1_000_000_007
-CURVES = ("epoch", "train_loss", "val_loss", "val_top1", "val_mean_accuracy", "learning_rate")
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ def run(options: argparse.Namespace) -> str:
     of_target = {one.data_set.name: one.fold for one in targets}
     sets = [load_data_set(name) for name in options.dataset]
     sets = [FoldOf(data_set, of_target.get(data_set.name, "0")) for data_set in sets]
-    curves = find_project() / "reports" / "pretrained" / f"{Path(options.output).stem}.tsv"
+    curves = find_project() / "reports" / "pretrained" / Path(options.output).stem
     trained, clips = pretrain(sets, targets, options.output, settings, augmented, options.objective, curves)
     told = ", ".join(f"{one.data_set.name} {count} clips ({clips.left_out[one.data_set.name]} left out)"
                      for one, count in zip(sets, clips.counts, strict=True))

@@ -18,6 +18,7 @@ import jinja2
 import pandas as pd
 
 from slr_lib.baselines import FIGURES, MARKS, SLOVO, measured, published, published_on
+from slr_lib.curves import COLUMNS, curve_files
 from slr_lib.data_sets import DataSet
 from slr_lib.errors import InputError
 from slr_lib.result_charts import RUNS
@@ -43,7 +44,7 @@ _RUN = re.compile(r"(?P<signs>\d+)-(?P<fold>.+?)(?:-(?P<run>round_[12]))?")
 class Results:
     """What the stages before compare wrote about a data set.
 
-    measured: baselines.measured, and `size_mb` of the checkpoints. curves: the rows of every curves.tsv, and `signs`,
+    measured: baselines.measured, and `size_mb` of the checkpoints. curves: the rows of every training, and `signs`,
     `fold`, `run`. tables: class count -> {per_sign, per_signer, confusions}. figures: stage -> its metrics, flat.
     rejects: stage -> clip, reason. folds: class count -> {fold: mean accuracy of its headline}, empty for one fold.
     """
@@ -160,7 +161,7 @@ def _read_json(path: Path, stage: str, data_set: DataSet) -> dict:
 def _read_table(path: Path, separator: str, stage: str, data_set: DataSet) -> pd.DataFrame:
     # a gloss may read "NA": only a number may be missing
     words = {name: str for name in ("gloss", "taken_for", "signer", "clip", "reason")}
-    missing = {name: [""] for name in ("val_loss", "val_top1", "val_mean_accuracy", "accuracy", "share", "n", "count")}
+    missing = {name: [""] for name in ("accuracy", "share", "n", "count")}
     try:
         table = pd.read_csv(path, sep=separator, dtype=words, keep_default_na=False, na_values=missing)
     except FileNotFoundError:
@@ -177,14 +178,24 @@ def _missing(path: Path, stage: str, data_set: DataSet) -> InputError:
 def _read_curves(data_set: DataSet) -> pd.DataFrame:
     found = []
     for stage in ("train", "finetune"):
-        for path in sorted(data_set.reports(stage).glob("*/curves.tsv")):
-            name = _RUN.fullmatch(path.parent.name)
+        for folder in sorted(data_set.reports(stage).glob("*/curves")):
+            name = _RUN.fullmatch(folder.parent.name)
             if name:
-                table = _read_table(path, "\t", stage, data_set)
+                table = _read_run(folder, stage, data_set)
                 found.append(table.assign(signs=int(name["signs"]), fold=name["fold"], run=name["run"] or "base"))
     if not found:
-        raise _missing(data_set.reports("train") / "<signs>-<fold>" / "curves.tsv", "train", data_set)
+        raise _missing(data_set.reports("train") / "<signs>-<fold>" / "curves", "train", data_set)
     return pd.concat(found, ignore_index=True)
+
+
+def _read_run(folder: Path, stage: str, data_set: DataSet) -> pd.DataFrame:
+    """A training's curves as slr_lib.curves.COLUMNS; without a validation part, its columns are empty."""
+    columns = {}
+    for column, path in curve_files(folder).items():
+        if path.is_file() or not column.startswith("val_"):
+            columns[column] = _read_table(path, "\t", stage, data_set).set_index("step").iloc[:, 0]
+    table = pd.DataFrame(columns).rename_axis("epoch").reset_index()
+    return table.reindex(columns=list(COLUMNS))
 
 
 def _flat(content: dict, prefix: str = "") -> dict:

@@ -39,8 +39,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from slr_lib.checkpoint import Checkpoint, carry_weights, load_checkpoint, save_checkpoint
+from slr_lib.curves import COLUMNS, open_curves, write_epoch
 from slr_lib.errors import InputError
-from slr_lib.fitting import CURVES, Fitting, ProgressBar, TrainSettings, enough_epochs
+from slr_lib.fitting import Fitting, ProgressBar, TrainSettings, enough_epochs
 from slr_lib.memory import keep_memory
 from slr_lib.model import ModelConfig, build, count_parameters
 from slr_lib.precision import lightning_precision
@@ -110,7 +111,7 @@ def train(
     those of the last epoch, and the outcome says so.
 
     Args:
-        clips: batches; checkpoint: file to write; curves: tab-separated file to write after every epoch (CURVES).
+        clips: batches; checkpoint: file to write; curves: folder to fill after every epoch (slr_lib.curves).
         config: of the model; None takes the start's, or the defaults for the clips' skeleton. Dropout and drop-path are
         the settings' in any case.
         start: checkpoint to continue from, its heads re-made where the signs differ.
@@ -174,7 +175,11 @@ def fit(
         steps = math.ceil(len(clips.train_batches(0)) / processes)
         settings = replace(settings, epochs=enough_epochs(settings, steps), least_steps=0)
     state = _StateFile(target, fingerprint(clips, settings, described))
-    callbacks = [state, _CurvesFile(curves)] + ([ProgressBar(target.stem)] if progress else [])
+    callbacks = [state]
+    if curves is not None:
+        callbacks.append(_LiveCurves(curves))
+    if progress:
+        callbacks.append(ProgressBar(target.stem))
     seconds = time.perf_counter()
     make = fitting or Fitting
     if processes == 1:
@@ -186,8 +191,7 @@ def fit(
         kept, seen = state.read(), int(counts.sum())
     seconds = time.perf_counter() - seconds
 
-    rows = _table(kept["curves"])
-    _write_curves(rows, curves)
+    rows = pd.DataFrame(kept["curves"], columns=list(COLUMNS))
     metrics = _metrics(kept["best"], rows, count_parameters(model), carried)
     trained = Trained(metrics, rows, seconds, seen / max(seconds, 1e-9), kept["best"]["weights"])
     save(trained)
@@ -296,28 +300,20 @@ class _StateFile(CheckpointCallback):
             shutil.rmtree(self.folder)
 
 
-class _CurvesFile(CheckpointCallback):
-    """Writes the curves after each epoch, so that they can be watched."""
+class _LiveCurves(CheckpointCallback):
+    """Fills the folder of curves, in the process that trains."""
 
-    def __init__(self, path: str | os.PathLike | None):
-        self.path = path
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = folder
+
+    def on_fit_start(self, trainer, module) -> None:
+        self.live = open_curves(self.folder, module.curves)
 
     def on_train_epoch_end(self, trainer, module) -> None:
-        _write_curves(_table(module.curves), self.path)
+        write_epoch(self.live, module.curves[-1])
 
-
-def _table(rows: list[dict]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(CURVES))
-
-
-def _write_curves(rows: pd.DataFrame, path: str | os.PathLike | None) -> None:
-    if path is None:
-        return
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.part")
-    rows.to_csv(draft, sep="\t", index=False, float_format="%.6g")
-    draft.replace(target)
+    def on_fit_end(self, trainer, module) -> None:
+        self.live.end()
 
 
 def _metrics(best: dict, rows: pd.DataFrame, parameters: int, carried: int) -> dict:

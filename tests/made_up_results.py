@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from slr_lib.curves import open_curves
+
 WORDS = ("Ё", "добрый вечер", "Привет", "электрификация", "мать", "no_event", "я", "день рождения", "молоко", "лес")
 
 
@@ -57,7 +59,7 @@ def make_tables(signs: int, signers: int, seed: int = 0) -> dict[str, pd.DataFra
 
 
 def make_curves(epochs: int, validation: bool = True, seed: int = 0) -> pd.DataFrame:
-    """curves.tsv of one training."""
+    """Curves of one training, as of slr_lib.training.Trained."""
     random = np.random.default_rng(seed)
     t = np.arange(epochs)
     fall = np.exp(-t / max(epochs / 4, 1))
@@ -67,6 +69,11 @@ def make_curves(epochs: int, validation: bool = True, seed: int = 0) -> pd.DataF
     table["val_mean_accuracy"] = table["val_top1"] - 2 if validation else np.nan
     table["learning_rate"] = 1e-3 * np.cos(t / epochs * np.pi / 2)
     return table
+
+
+def write_curves(folder: Path, curves: pd.DataFrame) -> None:
+    """A folder of curves as a training leaves it."""
+    open_curves(folder, curves.to_dict("records")).end()
 
 
 def write_results(reports: Path, class_counts=(10, 20), folds=("0",), validation=True, signers=8, unseen=True) -> None:
@@ -80,8 +87,7 @@ def write_results(reports: Path, class_counts=(10, 20), folds=("0",), validation
         for place, fold in enumerate(folds):
             for run, epochs in (("", 40), ("-round_1", 15), ("-round_2", 15)):
                 folder = reports / ("finetune" if run else "train") / f"{signs}-{fold}{run}"
-                folder.mkdir(parents=True, exist_ok=True)
-                make_curves(epochs, validation, seed=place).to_csv(folder / "curves.tsv", sep="\t", index=False)
+                write_curves(folder / "curves", make_curves(epochs, validation, seed=place))
     _json(reports / "corpus" / "metrics.json", {"clips": 160, "signers": signers, "rejects": 1})
     _json(reports / "extract_landmarks" / "metrics.json", {"clips": 159, "rejects": 1, "hand_found": 0.953})
     (reports / "extract_landmarks" / "rejects.csv").write_text(

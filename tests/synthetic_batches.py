@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -75,3 +76,8 @@ class MadeUpClips:
         signal = torch.eye(13)[labels % 13][:, None, :, None] * 3  # B, 1, P, 1
         made["points"] = (made["points"] + signal) * made["mask"][..., None]
         return Batch(labels=labels, **made)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """All files under a folder: relative path -> content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

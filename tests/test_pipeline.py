@@ -20,7 +20,7 @@ DATA_FILES = [path.name for path in (PROJECT / "slr_lib").iterdir() if path.suff
 DVC = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
 # from the raw file to the chart: a module may import only what stands on its own line or on a line above it
 ORDER = [
-    ["errors", "memory", "precision", "versions"],
+    ["curves", "errors", "memory", "precision", "versions"],
     ["data_sets", "skeleton", "mp4_boxes", "video", "download", "baselines", "geometry", "loops", "slots",
      "recordings", "processes"],
     ["gislr", "pose_files", "slovo_hands"],
@@ -159,7 +159,7 @@ def test_modules_import_along_the_flow_of_data():
 
 @pytest.mark.parametrize(("package", "only"), [
     ("av", {"video.py"}), ("mediapipe", {"landmarks.py"}), ("cv2", {"demo", "charts.py"}), ("numba", {"loops.py"}),
-    ("streamlit", set()),
+    ("dvclive", {"curves.py"}), ("streamlit", set()),
 ])
 def test_one_module_alone_imports_a_package(package, only):
     for file in (PROJECT / "slr_lib").rglob("*.py"):

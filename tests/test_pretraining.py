@@ -16,6 +16,7 @@ from slr_lib import pretraining, training
 from slr_lib.annotations import list_clips
 from slr_lib.augment import AugmentSettings, augmentation
 from slr_lib.checkpoint import load_checkpoint
+from slr_lib.curves import curve_files
 from slr_lib.data_sets import load_data_set
 from slr_lib.errors import InputError
 from slr_lib.fitting import Fitting, TrainSettings
@@ -277,7 +278,7 @@ def test_the_command_says_what_it_did(two, project, capsys):
     said = capsys.readouterr().out
     assert "large 18 clips (0 left out), small 9 clips (0 left out); 1 epochs" in said
     assert load_checkpoint("data/a/b.safetensors").glosses == JointClips(two[:1]).glosses
-    assert len(pd.read_csv(project / "reports" / "pretrained" / "b.tsv", sep="\t")) == 1
+    assert len(pd.read_csv(curve_files(project / "reports" / "pretrained" / "b")["train_loss"], sep="\t")) == 1
     file = project / "data" / "a" / "b.safetensors"
     written = file.stat().st_mtime_ns
     assert pretraining.main(arguments) == 0

@@ -13,11 +13,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from synthetic_batches import MadeUpClips, tiny
+from synthetic_batches import MadeUpClips, files_of, tiny
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from slr_lib.batches import ClipBatches
 from slr_lib.checkpoint import load_checkpoint
+from slr_lib.curves import curve_files
 from slr_lib.errors import InputError
 from slr_lib.fitting import TrainSettings
 from slr_lib.model import build
@@ -88,7 +89,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def run(folder, clips, settings=SETTINGS, progress=False):
-    return train(clips, settings, folder / "base.safetensors", folder / "base.tsv", config=tiny(SIGNS),
+    return train(clips, settings, folder / "base.safetensors", folder / "curves", config=tiny(SIGNS),
                  progress=progress)
 
 
@@ -108,7 +109,7 @@ def test_two_processes_train_as_one_does(tmp_path, count, changes, optimiser):
     settings = replace(SETTINGS, optimiser=optimiser, **changes)
     single = run(tmp_path / "one", Dealt(count, 8), alone(settings))
     double = run(tmp_path / "two", Dealt(count, 4), settings)
-    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["base.safetensors", "base.tsv"]
+    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["base.safetensors", "curves"]
     assert single.curves["train_loss"].iloc[-1] < 0.99 * single.curves["train_loss"].iloc[0]
     for name in single.curves:
         assert double.curves[name].tolist() == pytest.approx(single.curves[name].tolist(), rel=1e-4), name
@@ -133,12 +134,11 @@ def test_a_killed_process_ends_the_run_which_resumes_to_the_same_bytes(tmp_path,
     assert shown.count("18/18") == 1, shown  # one bar over all steps
     with pytest.raises(ProcessExitedException):
         run(tmp_path / "killed", Dealt(45, 4, killed_at=(2, 3)), settings)
-    assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == ["base.state", "base.tsv"]
-    assert len((tmp_path / "killed" / "base.tsv").read_text().splitlines()) == 3  # its head and two epochs
+    assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == ["base.state", "curves"]
+    losses = curve_files(tmp_path / "killed" / "curves")["train_loss"].read_text().splitlines()
+    assert len(losses) == 3  # its head and two epochs
     run(tmp_path / "killed", Dealt(45, 4), settings)
-    for name in ("base.safetensors", "base.tsv"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-    assert not (tmp_path / "killed" / "base.state").exists()
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
 
 
 @pytest.mark.slow

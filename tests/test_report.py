@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import matplotlib
@@ -163,8 +164,8 @@ def test_a_missing_result_is_said_in_a_sentence(demo, path, stage):
 
 
 def test_missing_curves_are_said(demo):
-    for path in demo.reports("").glob("*/*/curves.tsv"):
-        path.unlink()
+    for path in demo.reports("").glob("*/*/curves"):
+        shutil.rmtree(path)
     with pytest.raises(InputError, match="run the stage train first"):
         read_results(demo)
 

@@ -5,20 +5,25 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
-from synthetic_batches import MadeUpClips, tiny
+from dvc.repo import Repo
+from dvc.scm import Git
+from synthetic_batches import MadeUpClips, files_of, tiny
 
 from slr_lib import training
 from slr_lib.checkpoint import load_checkpoint
+from slr_lib.curves import COLUMNS, curve_files
 from slr_lib.errors import InputError
-from slr_lib.fitting import CURVES, MOST_EPOCHS, Fitting, TrainSettings, enough_epochs, learning_rate_share
+from slr_lib.fitting import MOST_EPOCHS, Fitting, TrainSettings, enough_epochs, learning_rate_share
 from slr_lib.training import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,7 +34,7 @@ SETTINGS = TrainSettings(epochs=4, learning_rate=3e-3, warmup_share=0.25, dropou
 def run(folder: Path, clips=None, settings=SETTINGS, name="base", **arguments):
     clips = clips or MadeUpClips()
     config = arguments.pop("config", tiny(len(clips.glosses)))
-    return train(clips, settings, folder / f"{name}.safetensors", folder / f"{name}.tsv", config=config,
+    return train(clips, settings, folder / f"{name}.safetensors", folder / "curves", config=config,
                  progress=False, **arguments)
 
 
@@ -49,11 +54,16 @@ def test_training_learns_and_writes_what_it_says(tmp_path):
     assert trained.curves["train_loss"].iloc[-1] < 0.5 * trained.curves["train_loss"].iloc[0]
     assert trained.metrics["val_mean_accuracy"] == trained.curves["val_mean_accuracy"].max() > 80
     assert trained.metrics["picked_by"] == "validation"
-    assert (tmp_path / "base.tsv").read_text().splitlines()[0].split("\t") == list(CURVES)
+    assert list(trained.curves) == list(COLUMNS)
+    for column, path in curve_files(tmp_path / "curves").items():
+        table = pd.read_csv(path, sep="\t")
+        assert table["step"].tolist() == list(range(20))
+        assert table.iloc[:, 1].tolist() == pytest.approx(trained.curves[column].tolist(), rel=1e-5), column
+    assert "vega" in (tmp_path / "curves" / "report.html").read_text()
     read = load_checkpoint(tmp_path / "base.safetensors")
     assert (read.glosses, read.skeleton, read.data_set) == (MadeUpClips().glosses, MadeUpClips.skeleton, "made_up")
     assert read.metrics == trained.metrics
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["base.safetensors", "base.tsv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["base.safetensors", "curves"]
     # the figures are those of the weights in the file
     model, batches = read.model(), MadeUpClips().val_batches()
     with torch.inference_mode():
@@ -111,9 +121,7 @@ run(Path({str(tmp_path / "killed")!r}), Clips())
 
     run(tmp_path / "killed", Watched())
     assert seen == [0, 2, 3]  # the first call asks for the number of steps alone
-    for name in ("base.safetensors", "base.tsv"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-    assert not (tmp_path / "killed" / "base.state").exists()
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
 
 
 def test_a_run_killed_at_the_very_end_only_writes_its_result(tmp_path, monkeypatch):
@@ -121,11 +129,23 @@ def test_a_run_killed_at_the_very_end_only_writes_its_result(tmp_path, monkeypat
     monkeypatch.setattr(training._StateFile, "remove", lambda self: None)
     run(tmp_path / "again")
     (tmp_path / "again" / "base.safetensors").unlink()
+    shutil.rmtree(tmp_path / "again" / "curves")  # as DVC does before it runs a stage again
     monkeypatch.undo()
     trained = run(tmp_path / "again")
     assert trained.clips_per_second == 0
-    whole, again = ((tmp_path / name / "base.safetensors").read_bytes() for name in ("whole", "again"))
-    assert whole == again
+    assert files_of(tmp_path / "again") == files_of(tmp_path / "whole")
+
+
+def test_curves_leave_dvc_and_git_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scm = Git.init(str(tmp_path))
+    repo = Repo.init(str(tmp_path))
+    scm.commit("start")
+    before = files_of(tmp_path)
+    run(tmp_path / "out")
+    assert "out/curves/metrics.json" in files_of(tmp_path) and not list((tmp_path / "out").rglob("*.yaml"))
+    changed = [path for path, _ in files_of(tmp_path).items() - before.items()]
+    assert all(path.startswith(("out/", ".dvc/tmp/")) for path in changed) and not repo.experiments.ls()
 
 
 def test_the_state_of_another_run_is_ignored(tmp_path):
