@@ -19,6 +19,8 @@ from slr_lib.model import ModelConfig
 
 INPUTS = ("points", "mask", "frames", "times")  # of an exported network, as of model.Recognition
 SOURCE = "checkpoint_sha256"  # metadata key beside checkpoint.KEY
+# with ONNX Runtime 1.31 what these make of two operations takes longer than both (of the network 3 per cent)
+_SLOWER = ["SkipLayerNormFusion", "QuickGeluFusion"]
 
 
 class TorchEngine:
@@ -71,8 +73,9 @@ class OnnxEngine:
             self.checkpoint, self.source = read_description(described[KEY], {}, path), described[SOURCE]
             self.seam = seam_of(self.checkpoint.config)
             behind = Extractor(model).extract_model(list(self.seam), ["logits"])
-            self.session = onnxruntime.InferenceSession(behind.SerializeToString(), options,
-                                                        providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(
+                behind.SerializeToString(), options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER
+            )
         except (DecodeError, KeyError, ValueError, faults.Fail, faults.InvalidArgument, faults.InvalidGraph,
                 faults.InvalidProtobuf, faults.NotImplemented, faults.RuntimeException) as error:
             reason = " ".join(str(error).split())[:200]
@@ -83,12 +86,15 @@ class OnnxEngine:
         """Float32 [B, N]."""
         points, mask, frames, times, _ = (tensor.numpy() for tensor in padded(batch))
         rows, present = self.features.of_arrays(points, mask, times)
-        return self.session.run(None, dict(zip(self.seam, (*rows, present, frames, times), strict=True)))[0]
+        # as slr_lib.model.pairs
+        rows = [row.reshape(len(row), -1, 2 * row.shape[2]) for row in rows]
+        given = (*rows, present[:, ::2] | present[:, 1::2], frames[:, ::2], times[:, ::2])
+        return self.session.run(None, dict(zip(self.seam, given, strict=True)))[0]
 
 
 def seam_of(config: ModelConfig) -> tuple[str, ...]:
-    """Names of what an export's features give to the rest: each part's, their presence, and the padded inputs."""
-    return (*(f"features_{number}" for number in range(len(config.parts))), "presence", "padded_frames", "padded_times")
+    """Names of what an export's features give to the rest: what slr_lib.model.pairs does."""
+    return (*(f"features_{number}" for number in range(len(config.parts))), "presence", "pair_frames", "pair_times")
 
 
 def export_of(checkpoint: str | os.PathLike) -> OnnxEngine | None:

@@ -96,13 +96,12 @@ class PartEmbedding(nn.Module):
             self.register_buffer("sign", sign.flatten(), persistent=False)
 
     def forward(self, rows: list[Tensor]) -> Tensor:
-        """Of each part [B, T, rows x C], T even -> [B, T / 2, K, D]."""
+        """Of each part [B, T, 2 x rows x C], T pairs of frames -> [B, T, K, D]."""
         tokens = []
         for part, values in enumerate(rows):
             table = self.tables[str(self.source[part])]
             weight = table.weight * self.sign if part == self.left else table.weight
-            pairs = values.unflatten(1, (-1, 2)).flatten(2)  # B, T / 2, 2 x rows x C
-            tokens.append(functional.linear(pairs, weight, table.bias))
+            tokens.append(functional.linear(values, weight, table.bias))
         return torch.stack(tokens, 2)
 
 

@@ -168,9 +168,8 @@ class Recognition(nn.Module):
         self.auxiliary_heads = nn.ModuleList(Head(2 * c.width, c.signs) for _ in range(2))
 
     def embed(self, rows: list[Tensor], present: Tensor) -> Tensor:
-        """Features of each part [B, T, rows x C], present [B, T, K], T even -> parts of two frames each, joined:
+        """Features of each part [B, T / 2, 2 x rows x C] and present [B, T / 2, K], of `pairs` -> the parts joined:
         [B, T / 2, D]."""
-        present = present.unflatten(1, (-1, 2)).any(2)  # B, T / 2, K
         tokens = self.part_norm(self.embedding(rows))  # B, T / 2, K, D'
         tokens = torch.where(present.unsqueeze(-1), tokens, self.missing.to(tokens.dtype))
         tokens = tokens + self.part_places.to(tokens.dtype)
@@ -184,22 +183,21 @@ class Recognition(nn.Module):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else points.dtype
         with torch.autocast(device, enabled=False):  # differences of near numbers
             rows, present = self.features(points, mask, times, dtype)
-        return self.encode(rows, present, frames, times)
+        return self.encode(*pairs(rows, present, frames, times))
 
     def encode(self, rows: list[Tensor], present: Tensor, frames: Tensor,
                times: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """What is pooled, of what `features` says of an even number of frames.
+        """What is pooled, of `pairs` of frames.
 
         Returns:
             Vectors of four frames each [B, T / 4, D], T / 4 rounded up; which are no padding, bool [B, T / 4]; mean and
             maximum of the local blocks' vectors, [B, D] each.
         """
         x = self.embed(rows, present)
-        frames, positions = frames[:, ::2], times[:, ::2] * FRAME_RATE
         for block in self.locals:
             x = block(x, frames)
         local = [masked_mean(x, frames), masked_max(x, frames)]
-        x, frames, positions = self.merging(x, frames, positions)
+        x, frames, positions = self.merging(x, frames, times * FRAME_RATE)
         cos, sin = rotary_tables(positions, self.config.width // self.config.heads)
         for block in self.globals:
             x = block(x, frames, cos, sin)
@@ -227,6 +225,22 @@ class Recognition(nn.Module):
     def forward(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> Tensor:
         """Logits [B, N]; arguments as in `outputs`."""
         return self.outputs(points, mask, frames, times).logits
+
+
+def pairs(rows: list[Tensor], present: Tensor, frames: Tensor,
+          times: Tensor) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+    """Neighbouring frames in pairs, as the model reads them.
+
+    Args:
+        rows: of each part its features [B, T, rows x C]; present: bool [B, T, K]; frames: bool [B, T]; times: [B, T];
+        T even.
+
+    Returns:
+        Features of both frames [B, T / 2, 2 x rows x C], whether either shows the part [B, T / 2, K], and frames and
+        times of the first [B, T / 2].
+    """
+    rows = [row.unflatten(1, (-1, 2)).flatten(2) for row in rows]
+    return rows, present.unflatten(1, (-1, 2)).any(2), frames[:, ::2], times[:, ::2]
 
 
 def _one_more(points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> tuple[Tensor, ...]:

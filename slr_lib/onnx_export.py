@@ -32,7 +32,7 @@ from slr_lib.checkpoint import KEY, Checkpoint, description, load_checkpoint
 from slr_lib.engines import INPUTS, SOURCE, OnnxEngine, TorchEngine, export_path, seam_of, sha256
 from slr_lib.errors import InputError, exit_status
 from slr_lib.layers import FoldedMixer
-from slr_lib.model import Recognition
+from slr_lib.model import Recognition, pairs
 from slr_lib.recogniser import newest_checkpoint
 
 TOLERANCE = 1e-4  # of logits, absolute and relative, between the export and torch
@@ -42,7 +42,8 @@ _PROBED = ((1, 5), (3, 2 * MULTIPLE), (2, 45))  # and of those that the export i
 
 
 class _Features(nn.Module):
-    """The network's first half: pads to a multiple of MULTIPLE frames, as slr_lib.batches does, and makes the features.
+    """The network's first half: pads to a multiple of MULTIPLE frames, as slr_lib.batches does, and makes the features
+    of pairs.
 
     The trace of a network that merges neighbouring frames holds for such lengths alone.
     """
@@ -52,11 +53,12 @@ class _Features(nn.Module):
         self.features = network.features
 
     def forward(self, points: Tensor, mask: Tensor, frames: Tensor, times: Tensor) -> tuple[Tensor, ...]:
-        """Arguments as of the network -> each part's features, their presence, frames and times."""
+        """Arguments as of the network -> what slr_lib.model.pairs gives."""
         pad, more = nn.functional.pad, -points.shape[1] % MULTIPLE
         times = pad(times, (0, more))
         rows, present = self.features(pad(points, (0, 0, 0, 0, 0, more)), pad(mask, (0, 0, 0, more)), times)
-        return *rows, present, pad(frames, (0, more)), times
+        rows, *others = pairs(rows, present, pad(frames, (0, more)), times)
+        return *rows, *others
 
 
 class _Network(nn.Module):
@@ -117,7 +119,7 @@ def _traced(network: Recognition, int8: bool = False):
     *rows, present, frames, times = halves[0](*example)
     first = _exported(halves[0], example, torch.export.Dim("frames"), INPUTS, seam)
     first = compose.add_prefix(first, "features/", rename_inputs=False, rename_outputs=False)
-    second = _exported(halves[1], (rows, present, frames, times), MULTIPLE * torch.export.Dim("eights"), seam,
+    second = _exported(halves[1], (rows, present, frames, times), MULTIPLE // 2 * torch.export.Dim("eights"), seam,
                        ("logits",))
     if int8:
         second = _quantised(second)

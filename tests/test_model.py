@@ -23,7 +23,7 @@ from slr_lib.layers import (
     rotate,
 )
 from slr_lib.losses import focal_cross_entropy, recognition_loss
-from slr_lib.model import ModelConfig, PartShape, Recognition, build, count_parameters
+from slr_lib.model import ModelConfig, PartShape, Recognition, build, count_parameters, pairs
 from slr_lib.skeleton import HANDS, HOLISTIC
 
 
@@ -238,8 +238,10 @@ def test_the_two_hands_are_read_by_one_table():
     twins = torch.tensor(HANDS.mirror)
     mirrored = clips["points"][:, :, twins] * torch.tensor([-1.0, 1.0, 1.0])
     with torch.inference_mode():
-        here, other = (model.embedding(model.features(points, mask, clips["times"])[0]) for points, mask in
-                       ((clips["points"], clips["mask"]), (mirrored, clips["mask"][:, :, twins])))
+        here, other = (
+            model.embedding(pairs(*model.features(points, mask, clips["times"]), clips["frames"], clips["times"])[0])
+            for points, mask in ((clips["points"], clips["mask"]), (mirrored, clips["mask"][:, :, twins]))
+        )
     torch.testing.assert_close(other, here.flip(2), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(here[:, :, 0], here[:, :, 1])
 
