@@ -133,6 +133,66 @@ class _Ungated(nn.Module):
         return x
 
 
+class Unplaced(nn.Module):
+    """A merging after which all frames lie at one time, for the rotary positions to say nothing."""
+
+    def __init__(self, merging: nn.Module):
+        super().__init__()
+        self.merging = merging
+
+    def forward(self, x: Tensor, frames: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As PairMerging."""
+        x, frames, positions = self.merging(x, frames, positions)
+        return x, frames, torch.zeros_like(positions)
+
+
+def without_positions(model: Recognition) -> None:
+    """The network whose global blocks do not know when a frame was."""
+    model.merging = Unplaced(model.merging)
+
+
+class Unmerged(nn.Module):
+    """A linear layer in the place of PairMerging that leaves each frame by itself.
+
+    Args:
+        width: D.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(width, width), nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, frames: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, T, D] -> the same shape, its frames and positions."""
+        return self.norm(self.linear(x)), frames, positions
+
+
+def without_merging(model: Recognition) -> None:
+    """The network whose global blocks see as many frames as its local blocks."""
+    model.merging = Unmerged(model.config.width)
+
+
+class Unseen(nn.Module):
+    """Zeros in the place of the first numbers of a vector.
+
+    Args:
+        count: of the numbers.
+    """
+
+    def __init__(self, count: int):
+        super().__init__()
+        self.count = count
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, D] -> the same shape."""
+        return functional.pad(x[:, self.count :], (self.count, 0))
+
+
+def without_local_pooling(model: Recognition) -> None:
+    """The network whose head sees the global blocks' frames alone, not those of the local blocks."""
+    model.pooled.insert(0, Unseen(2 * model.config.width))
+
+
 _STILL = dict.fromkeys(("scale", "stretch", "shear", "shift", "rotation", "turn"), 0.0)
 VARIATIONS = {
     RECIPE: Variation(),
@@ -146,6 +206,10 @@ VARIATIONS = {
     "no attention across parts": Variation(alter=without_mixer),
     "no channel attention": Variation(alter=without_channel_attention),
     "no learned query": Variation(alter=without_query),
+    "no share of points seen": Variation(alter=without("share")),
+    "no rotary positions": Variation(alter=without_positions),
+    "no second merging of frames": Variation(alter=without_merging),
+    "no pooling of the local blocks": Variation(alter=without_local_pooling),
     "local blocks alone": Variation(shape={"local_blocks": 5, "global_blocks": 0}),
     "global blocks alone": Variation(shape={"local_blocks": 0, "global_blocks": 5}),
     "kernel 5": Variation(shape={"kernel": 5}),
@@ -167,6 +231,8 @@ VARIATIONS = {
     "AdamW alone, learning rate 1e-3": Variation({"optimiser": "adamw", "learning_rate": 1e-3}),
     "AdamW alone, learning rate 3e-3": Variation({"optimiser": "adamw", "learning_rate": 3e-3}),
     "learning rate 1e-2": Variation({"learning_rate": 1e-2}),
+    "no warm-up": Variation({"warmup_share": 0.0}),
+    "no clipping of gradients": Variation({"clip_norm": 0.0}),
     "learning rate 2.5e-3": Variation({"learning_rate": 2.5e-3}),
     "batches of 32": Variation({"batch_size": 32}),
     "32-bit floats": Variation({"precision": "32"}),

@@ -9,7 +9,7 @@ from made_up_sets import make_set
 from synthetic_batches import batch, tiny
 
 import ablations
-from slr_lib.model import build
+from slr_lib.model import build, pairs
 from slr_lib.precision import computes_bf16
 
 
@@ -35,7 +35,8 @@ def test_every_variation_trains_and_is_another_training(table, project):
     figures = rows.set_index("variation")[["train_loss", "val_loss"]]
     same = (figures == figures.loc[ablations.RECIPE]).all(axis=1)
     always_32 = not computes_bf16("cpu")
-    assert set(same.index[same]) == {ablations.RECIPE, *(["32-bit floats"] if always_32 else [])}
+    # a tenth of two steps is no warm-up
+    assert set(same.index[same]) == {ablations.RECIPE, "no warm-up", *(["32-bit floats"] if always_32 else [])}
     assert not list(table.parents[1].glob("data/tiny/ablations/*"))
 
 
@@ -83,3 +84,22 @@ def test_silent_features_are_zero_and_no_others(kind):
 def test_no_run_yet():
     rows = pd.DataFrame(columns=[*ablations.KEY, *ablations.FIGURES, "parameters", "seconds"])
     assert ablations.render(rows) == "No run yet.\n"
+
+
+def test_what_is_altered_no_longer_counts():
+    made = batch([8, 6])
+    later = {**made, "times": made["times"] * 3}
+    for alter in (ablations.without_positions, ablations.without_local_pooling, ablations.without_merging):
+        model = build(tiny())
+        alter(model)
+        model.eval()
+        with torch.inference_mode():
+            rows, present = model.features(made["points"], made["mask"], made["times"])
+            x, frames, _ = model.encode(*pairs(rows, present, made["frames"], made["times"]))
+            y = model.encode(*pairs(rows, present, made["frames"], later["times"]))[0]
+            pooled = torch.randn(2, model.pooled[-3].in_features, generator=torch.Generator().manual_seed(0))
+            local = pooled.clone()
+            local[:, : 2 * model.config.width] += 1
+            assert torch.equal(x, y) == (alter is ablations.without_positions)
+            assert torch.equal(model.pooled(pooled), model.pooled(local)) == (alter is ablations.without_local_pooling)
+            assert frames.shape[1] == (4 if alter is ablations.without_merging else 2)
