@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # column of a table of curves -> name of the figure in DVCLive
 NAMES = {"train_loss": "train/loss", "val_loss": "val/loss", "val_top1": "val/top1",
-           "val_mean_accuracy": "val/mean_accuracy", "learning_rate": "learning_rate"}
+         "val_mean_accuracy": "val/mean_accuracy", "learning_rate": "learning_rate"}
 COLUMNS = ("epoch", *NAMES)
 
 

@@ -12,8 +12,6 @@ and exports use.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -111,11 +109,13 @@ class PartFeatures(nn.Module):
                                        [place[part[0]] if root else None
                                         for part, root in zip(parts, rooted, strict=True)])
         first = np.cumsum([0, *self.sizes])
-        self.looped = [  # of each part, what loops.part_features takes
-            (np.array(part), _numbers(part), root,
-             *(_numbers([bone[end] - first[k] for bone in bones if bone[0] == k]) for end in (1, 2)))
-            for k, (part, root) in enumerate(zip(parts, rooted, strict=True))
-        ]
+        self.looped = []  # of each part, what loops.part_features takes
+        for k, (part, root) in enumerate(zip(parts, rooted, strict=True)):
+            members = np.array(part, np.uintp)
+            chosen = (3 * members[:, None] + np.arange(3, dtype=np.uintp)).reshape(-1)
+            starts, ends = (3 * np.array([bone[end] - first[k] for bone in bones if bone[0] == k], np.uintp)
+                            for end in (1, 2))
+            self.looped.append((members, chosen, root, starts, ends))
         tables = {"order": order, "starts": [a for _, a, _ in bones], "ends": [b for _, _, b in bones]}
         for name, table in tables.items():
             self.register_buffer(name, torch.tensor(table, dtype=torch.long), persistent=False)
@@ -172,8 +172,3 @@ class PartFeatures(nn.Module):
 
         loops.in_threads(fill, count, torch.get_num_threads())
         return made, present.transpose(1, 2, 0)
-
-
-def _numbers(points: Sequence[int]) -> np.ndarray:
-    """Where the x, y and z of points are among all points' numbers."""
-    return (3 * np.array(points, np.int64)[:, None] + np.arange(3)).reshape(-1)

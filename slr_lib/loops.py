@@ -19,6 +19,7 @@ from numba.extending import intrinsic
 CACHE_LINE = 16  # float32
 _HALF_POWERS = np.int32((127 - 14) << 23)  # bits of 2**-14, from which on down half precision's places stay as they are
 _HALF_STEP = np.int32((13 << 23) + (1 << 22))  # bits that make 1.5 * 2**(n + 13) of 2**n
+_0, _1, _2, _3, _4 = (np.uintp(number) for number in range(5))  # a signed number would make signed what it is added to
 _POWER, _SIGN = np.int32(0x7F800000), np.int32(-0x80000000)
 # without `error_model` a division is a branch that may raise, one number at a time
 _compiled = njit(nogil=True, cache=True, error_model="numpy")
@@ -292,20 +293,26 @@ def part_features(points, mask, times, members, chosen, rooted, starts, ends, un
     """What slr_lib.geometry.PartFeatures says of one part of B clips, frame by frame in the processor's cache.
 
     points float32 [B, T, 3 P']; mask bool [B, T, P']; times float32 [B, T]; members [P]: the part's points; chosen
-    [3 P]: its numbers among a frame's; rooted: whether the first point is its root; starts, ends [3 E]: of bones,
-    numbers among the chosen ones; unit, limit, small: as there. Fills made float32 or halves uint16 (bfloat16's bits),
-    both [B, T, 3 (4 P + E + 1)], and present bool [B, T]; the one of made and halves that is not wanted has B = 0.
+    [3 P]: its numbers among a frame's; rooted: whether the first point is its root; starts, ends [E]: of bones, where
+    their x is among the chosen numbers; unit, limit, small: as there. Fills made float32 or halves uint16 (bfloat16's
+    bits), both [B, T, 3 (4 P + E + 1)], and present bool [B, T]; the one of made and halves that is not wanted has
+    B = 0. Places in arrays are uintp, those given too: of a signed one each use asks whether it counts from the end,
+    which keeps the compiler from doing several numbers at once (a quarter of the time).
 
     One function with one loop for each step, which the compiler does for several numbers at once: calls and views of
     arrays took half of the time.
     """
-    size, width, bones, one, zero = len(members), len(chosen), len(starts), np.float32(1), np.float32(0)
-    whole = 4 * width + bones + 3
-    relative, speed, change, bone = width, 2 * width, 3 * width, 4 * width  # where they begin in a row
+    size, width, bones = np.uintp(len(members)), np.uintp(len(chosen)), np.uintp(len(starts))
+    one, zero, first, together = np.float32(1), np.float32(0), chosen[0], True
+    for i in range(width):
+        together &= chosen[i] == first + i
+    relative, speed, change, bone = width, _2 * width, _3 * width, _4 * width  # where they begin in a row
+    share = bone + _3 * bones
+    whole = share + _3
     row, old = np.zeros(whole, np.float32), np.zeros(whole, np.float32)
     seen, old_seen = np.zeros(width, np.float32), np.zeros(width, np.float32)
     moving, old_moving = np.zeros(width, np.float32), np.zeros(width, np.float32)
-    scales = np.zeros(bones // 3, np.float32)
+    scales = np.zeros(bones, np.float32)
     for clip in range(points.shape[0]):
         old[:], old_seen[:], old_moving[:] = 0, 0, 0
         for frame in range(points.shape[1]):
@@ -313,9 +320,13 @@ def part_features(points, mask, times, members, chosen, rooted, starts, ends, un
             for point in range(size):
                 there = np.float32(mask[clip, frame, members[point]])
                 number += there
-                seen[3 * point], seen[3 * point + 1], seen[3 * point + 2] = there, there, there
-            for i in range(width):
-                row[i] = points[clip, frame, chosen[i]] * seen[i]
+                seen[_3 * point], seen[_3 * point + _1], seen[_3 * point + _2] = there, there, there
+            if together:
+                for i in range(width):
+                    row[i] = points[clip, frame, first + i] * seen[i]
+            else:
+                for i in range(width):
+                    row[i] = points[clip, frame, chosen[i]] * seen[i]
             if frame:
                 pace = unit / max(times[clip, frame] - times[clip, frame - 1], unit / np.float32(100))
             for i in range(width):
@@ -324,37 +335,37 @@ def part_features(points, mask, times, members, chosen, rooted, starts, ends, un
             for i in range(width):
                 row[change + i] = (min(max((row[speed + i] - old[speed + i]) * pace, -limit), limit)
                                    * (moving[i] * old_moving[i]))
-            x, y, z, share = row[0], row[1], row[2], one / max(number, one)
-            if not (rooted and seen[0] > 0):
+            x, y, z, portion = row[_0], row[_1], row[_2], one / max(number, one)
+            if not (rooted and seen[_0] > 0):
                 x, y, z = zero, zero, zero
-                for i in range(0, width, 3):
+                for i in range(_0, width, _3):
                     x += row[i]
-                    y += row[i + 1]
-                    z += row[i + 2]
-                x, y, z = x * share, y * share, z * share
-            for i in range(0, width, 3):
+                    y += row[i + _1]
+                    z += row[i + _2]
+                x, y, z = x * portion, y * portion, z * portion
+            for i in range(_0, width, _3):
                 row[relative + i] = (row[i] - x) * seen[i]
-                row[relative + i + 1] = (row[i + 1] - y) * seen[i]
-                row[relative + i + 2] = (row[i + 2] - z) * seen[i]
+                row[relative + i + _1] = (row[i + _1] - y) * seen[i]
+                row[relative + i + _2] = (row[i + _2] - z) * seen[i]
             square = zero
             for i in range(width):
                 square += row[relative + i] * row[relative + i]
-            scale = one / max(np.sqrt(square * share), small)
+            scale = one / max(np.sqrt(square * portion), small)
             for i in range(width):
                 row[relative + i] *= scale
             for i in range(bones):
-                row[bone + i] = row[ends[i]] - row[starts[i]]
-            for i in range(bones // 3):
-                x, y, z = row[bone + 3 * i], row[bone + 3 * i + 1], row[bone + 3 * i + 2]
+                a, b, place = starts[i], ends[i], bone + _3 * i
+                x, y, z = row[b] - row[a], row[b + _1] - row[a + _1], row[b + _2] - row[a + _2]
+                row[place], row[place + _1], row[place + _2] = x, y, z
                 scales[i] = x * x + y * y + z * z
-            for i in range(bones // 3):
+            for i in range(bones):
                 scales[i] = one / max(np.sqrt(scales[i]), small)
-            for i in range(bones // 3):
-                scale = scales[i] * seen[starts[3 * i]] * seen[ends[3 * i]]
-                row[bone + 3 * i] *= scale
-                row[bone + 3 * i + 1] *= scale
-                row[bone + 3 * i + 2] *= scale
-            for i in range(whole - 3, whole):
+            for i in range(bones):
+                scale, place = scales[i] * seen[starts[i]] * seen[ends[i]], bone + _3 * i
+                row[place] *= scale
+                row[place + _1] *= scale
+                row[place + _2] *= scale
+            for i in range(share, whole):
                 row[i] = number / np.float32(size)
             present[clip, frame] = number > 0
             if made.shape[0]:
