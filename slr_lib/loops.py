@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 CACHE_LINE = 16  # float32
 _HALF_POWERS = np.int32((127 - 14) << 23)  # bits of 2**-14, from which on down half precision's places stay as they are
 _HALF_STEP = np.int32((13 << 23) + (1 << 22))  # bits that make 1.5 * 2**(n + 13) of 2**n
-_0, _1, _2, _3, _4 = (np.uintp(number) for number in range(5))  # a signed number would make signed what it is added to
+_0, _1, _2, _3, _4 = (np.uintp(number) for number in range(5))  # uintp and a signed number would make a float
 _POWER, _SIGN = np.int32(0x7F800000), np.int32(-0x80000000)
 # without `error_model` a division is a branch that may raise, one number at a time
 _compiled = njit(nogil=True, cache=True, error_model="numpy")
