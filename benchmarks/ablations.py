@@ -289,8 +289,10 @@ class Run:
         if variation.alter:
             variation.alter(model)
         title = "-".join(str(value).replace(" ", "_") for value in self.key.values())
-        return fit(model, task, settings, self.data_set.data / "ablations" / title, [config.as_plain(), self.name],
-                   lambda trained: None, find_project() / "reports" / "ablations" / title)
+        # with a suffix, which the state for resuming takes the place of: else what follows the dot of "MixUp 0.2"
+        target = self.data_set.data / "ablations" / f"{title}.safetensors"
+        return fit(model, task, settings, target, [config.as_plain(), self.name], lambda trained: None,
+                   find_project() / "reports" / "ablations" / title)
 
 
 def recipe_hash() -> str:

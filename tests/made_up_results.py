@@ -71,11 +71,6 @@ def make_curves(epochs: int, validation: bool = True, seed: int = 0) -> pd.DataF
     return table
 
 
-def write_curves(folder: Path, curves: pd.DataFrame) -> None:
-    """A folder of curves as a training leaves it."""
-    open_curves(folder, curves.to_dict("records")).end()
-
-
 def write_results(reports: Path, class_counts=(10, 20), folds=("0",), validation=True, signers=8, unseen=True) -> None:
     """reports/<data set>/ as the stages before compare leave it."""
     _json(reports / "evaluate" / "metrics.json", make_metrics(class_counts, unseen))
@@ -87,7 +82,8 @@ def write_results(reports: Path, class_counts=(10, 20), folds=("0",), validation
         for place, fold in enumerate(folds):
             for run, epochs in (("", 40), ("-round_1", 15), ("-round_2", 15)):
                 folder = reports / ("finetune" if run else "train") / f"{signs}-{fold}{run}"
-                write_curves(folder / "curves", make_curves(epochs, validation, seed=place))
+                rows = make_curves(epochs, validation, seed=place).to_dict("records")
+                open_curves(folder / "curves", rows).end()
     _json(reports / "corpus" / "metrics.json", {"clips": 160, "signers": signers, "rejects": 1})
     _json(reports / "extract_landmarks" / "metrics.json", {"clips": 159, "rejects": 1, "hand_found": 0.953})
     (reports / "extract_landmarks" / "rejects.csv").write_text(

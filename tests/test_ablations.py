@@ -54,6 +54,20 @@ def test_a_row_is_not_computed_twice_and_the_difference_is_paired(table, monkeyp
     assert (table.parent / "ablations.md").read_text().count("\n| ") == 3  # heading, recipe, variation
 
 
+def test_seeds_of_one_variation_keep_their_states_apart(table, monkeypatch):
+    states = []
+
+    def kill(model, task, settings, target, *_):
+        states.append(target.with_suffix(".state"))  # as slr_lib.training does
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ablations, "fit", kill)
+    for seed in ("0", "1"):
+        with pytest.raises(KeyboardInterrupt):
+            command("--only", "MixUp 0.2", "--seed", seed)
+    assert len(set(states)) == 2
+
+
 def test_a_changed_recipe_is_compared_with_itself_alone(table, project):
     assert command("--only", ablations.RECIPE, "--seed", "0") == 0
     params = project / "params.yaml"
