@@ -12,9 +12,9 @@ kept. The test part is met once, and only with --test. A run is one row of
 reports/models.csv, with the rank of every clip's true sign in a file beside it, for paired comparisons. Rows that are
 there are not computed again (--again: they are), a killed training goes on from its last epoch, and several commands
 may write to the table at once. The recogniser's recipe is the section `train` of params.yaml, a reference's its own;
-`recipe` is a hash of all settings, of the skeleton's file where there is one and of the file that a run starts from,
-`code` one of the source. A start must have held out the task's validation and test clips (slr_lib.pretraining). The
-clips must be prepared: `python -m slr_lib.pipeline --dataset NAME -- repro prepare_clips`.
+`recipe` is a hash of all settings, of the skeleton's file and its clips' views where there are any and of the file that
+a run starts from, `code` one of the source. A start must have held out the task's validation and test clips
+(slr_lib.pretraining). The clips must be prepared: `python -m slr_lib.pipeline --dataset NAME -- repro prepare_clips`.
 """
 
 from __future__ import annotations
@@ -51,9 +51,11 @@ from slr_lib.notebook import read_params
 from slr_lib.packed_clips import PackedClips
 from slr_lib.parts import check_parts
 from slr_lib.pretraining import check_start, train_recipe
+from slr_lib.skeleton import load_skeleton
 from slr_lib.splits import TEST, TRAIN, VAL, folds
 from slr_lib.tasks import Task
 from slr_lib.training import Trained, code_digest, fit, train
+from slr_lib.views import MEASURED
 from threads import spin_briefly
 
 OURS = "ours"
@@ -82,7 +84,7 @@ class Run:
     @property
     def recipe(self) -> str:
         """Hash of the settings but for seed and epochs, which the table names; of the file, where there is one; of the
-        skeleton, where a file describes it.
+        skeleton, where a file describes it; of the views of clips with measured depth.
 
         A reference's are those that it states, so that a setting added to the project leaves its rows as they are.
         """
@@ -99,6 +101,8 @@ class Run:
         described = [shape, settings, {name: value for name, value in augmented.items() if value != plain[name]}]
         if (skeleton := self.data_set.skeleton_file) is not None:  # its parts decide; the built-in ones are code
             described.append(sha256(skeleton))
+        if not load_skeleton(self.data_set.skeleton_source).depth_by_part:
+            described.append(asdict(MEASURED))
         if self.start is not None:
             described.append(sha256(self.start))
         if self.refit:

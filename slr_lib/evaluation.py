@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from slr_lib.batches import ClipBatches
+from slr_lib.batches import Batch, ClipBatches
 from slr_lib.checkpoint import Checkpoint, load_checkpoint
 from slr_lib.data_sets import DataSet
 from slr_lib.errors import InputError
@@ -18,6 +18,7 @@ from slr_lib.index import read_index
 from slr_lib.metrics import confusion_table, evaluate_predictions, per_sign_table, per_signer_table
 from slr_lib.splits import TEST, folds, unseen_signers
 from slr_lib.tasks import Task
+from slr_lib.views import mean_logits
 
 MODELS = ("base", "round_1", "round_2")  # the training, and the rounds of fine-tuning that continue from it
 HEADLINE = "headline"
@@ -50,8 +51,13 @@ class Predictions:
 
 @torch.inference_mode()
 def predict(model: nn.Module, batches: ClipBatches) -> np.ndarray:
-    """Logits float32 [n, N] of the clips of some batches, in the order of `batches.rows`."""
-    logits = [model(batch.points, batch.mask, batch.frames, batch.times).numpy() for batch in batches]
+    """Logits float32 [n, N] of some batches' clips, seen as slr_lib.views says, in the order of `batches.rows`."""
+
+    def network(batch: Batch) -> np.ndarray:
+        return model(batch.points, batch.mask, batch.frames, batch.times).numpy()
+
+    logits = [mean_logits(network, batch, batches.skeleton, batches.mean, batches.std, batches.max_frames)
+              for batch in batches]
     scores = np.empty((len(batches.rows), logits[0].shape[1]), np.float32)
     scores[np.concatenate(batches.order(0))] = np.concatenate(logits)
     return scores

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from slr_lib.batches import Batch, collate_landmarks
 from slr_lib.checkpoint import Checkpoint, load_checkpoint
@@ -24,6 +25,7 @@ from slr_lib.errors import InputError
 from slr_lib.landmark_store import ClipLandmarks
 from slr_lib.packed_clips import Statistics
 from slr_lib.skeleton import HOLISTIC
+from slr_lib.views import mean_logits
 
 
 class Guess(NamedTuple):
@@ -51,6 +53,7 @@ class Recogniser:
             self.max_frames = settings.pop("max_frames")
             self.settings = ClipSettings(**settings)
             self.statistics = Statistics.from_plain(checkpoint.statistics)
+            self._mean, self._std = torch.from_numpy(self.statistics.mean), torch.from_numpy(self.statistics.std)
         except (KeyError, TypeError) as error:
             raise InputError(f"{path}: the checkpoint does not tell how its clips were made ({error}); train again."
                              ) from error
@@ -71,8 +74,8 @@ class Recogniser:
         return cls(load_checkpoint(path), path, export_of(path))
 
     def probabilities(self, batch: Batch) -> np.ndarray:
-        """Float32 [B, N], rows that sum to 1."""
-        logits = self.engine.logits(batch)
+        """Float32 [B, N], rows that sum to 1, of clips seen as slr_lib.views says."""
+        logits = mean_logits(self.engine.logits, batch, self.skeleton, self._mean, self._std, self.max_frames)
         shares = np.exp(logits - logits.max(1, keepdims=True))
         return shares / shares.sum(1, keepdims=True)
 

@@ -22,6 +22,7 @@ from slr_lib import pretraining
 from slr_lib.checkpoint import load_checkpoint
 from slr_lib.fitting import enough_epochs
 from slr_lib.onnx_export import export_onnx
+from slr_lib.views import Views
 
 
 @pytest.fixture
@@ -171,15 +172,21 @@ def test_all_models_share_the_task_and_no_reference_takes_fewer_steps(tiny):
     assert runs["gislr"].augmentation.rotation == 30 and runs["ours"].augmentation != runs["gislr"].augmentation
 
 
-def test_a_skeleton_file_is_part_of_the_recipe(tiny, tmp_path):
+def test_a_skeleton_file_and_its_clips_views_are_part_of_the_recipe(tiny, tmp_path, monkeypatch):
     """Other parts make another network, and its weights must not be taken for those of the parts before."""
     run, = compare_models.plan(parse(["--model", "ours", "--dataset", "tiny", "--signs", "3"]))
     file = tmp_path / "skeleton.yaml"
-    recipes = []
-    for text in ("points: [a, b]", "points: [b, a]", "points: [a, b]"):
-        file.write_text(text, encoding="utf-8")
-        recipes.append(replace(run, data_set=run.data_set.model_copy(update={"skeleton": str(file)})).recipe)
-    assert recipes[0] == recipes[2] and len({run.recipe, *recipes}) == 3
+    described = replace(run, data_set=run.data_set.model_copy(update={"skeleton": str(file)}))
+
+    def recipe(points: str, depth_by_part: bool) -> str:
+        body = f"parts: {{body: {{kind: body, points: [{points}]}}}}"
+        file.write_text(f"points: [{points}]\n{body}\ndepth_by_part: {str(depth_by_part).lower()}\n", encoding="utf-8")
+        return described.recipe
+
+    guessed, measured = recipe("a, b", True), recipe("a, b", False)
+    assert len({run.recipe, guessed, measured, recipe("b, a", True)}) == 4 and recipe("a, b", True) == guessed
+    monkeypatch.setattr(compare_models, "MEASURED", Views(turns=(0.0,), frames=1.0))
+    assert recipe("a, b", False) != measured and recipe("a, b", True) == guessed
 
 
 def parse(arguments: list[str]):

@@ -33,7 +33,7 @@ ORDER = [
     ["packed_clips"],
     ["parts", "augment"],
     ["batches", "layers", "losses", "metrics", "mixup"],
-    ["tasks", "model", "optimiser"],
+    ["tasks", "views", "model", "optimiser"],
     ["checkpoint", "fitting", "joint_clips"],
     ["engines", "masked_modelling"],
     ["training", "recogniser", "onnx_export"],

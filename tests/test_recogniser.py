@@ -17,7 +17,8 @@ from slr_lib.landmark_store import ClipLandmarks
 from slr_lib.model import ModelConfig, build
 from slr_lib.packed_clips import Statistics
 from slr_lib.recogniser import Recogniser, main, newest_checkpoint
-from slr_lib.skeleton import HANDS, HANDS_BY_DETECTION, HOLISTIC, Part, Skeleton
+from slr_lib.skeleton import HANDS, HANDS_BY_DETECTION, HOLISTIC, Part, Skeleton, load_skeleton
+from slr_lib.views import mean_logits
 
 GLOSSES = tuple(f"жест {i}" for i in range(9))
 
@@ -57,6 +58,18 @@ def test_guesses_are_the_models(tmp_path, skeleton):
                                 loaded.statistics, 64)
     together = loaded.probabilities(both)
     assert together[0] == pytest.approx(shares.numpy(), abs=1e-5)
+
+
+def test_clips_of_a_depth_camera_are_seen_from_several_sides(tmp_path):
+    skeleton = load_skeleton(Path(__file__).parents[1] / "data_sets" / "skeletons" / "kinect20.yaml")
+    loaded = Recogniser.load(write(tmp_path / "m.safetensors", skeleton))
+    batch, _ = collate_landmarks([landmarks(skeleton)], skeleton, loaded.settings, loaded.statistics, 64)
+    mean, std = torch.from_numpy(loaded.statistics.mean), torch.from_numpy(loaded.statistics.std)
+    views = mean_logits(loaded.engine.logits, batch, skeleton, mean, std, 64)
+    wanted, plain = (torch.softmax(torch.from_numpy(x), -1).numpy() for x in (views, loaded.engine.logits(batch)))
+    found = loaded.probabilities(batch)
+    assert found == pytest.approx(wanted, abs=1e-6) and np.abs(found - plain).max() > 1e-3
+    assert loaded.recognise_landmarks(landmarks(skeleton))[0].share == pytest.approx(found.max(), abs=1e-6)
 
 
 def test_a_clip_without_anybody_is_an_input_error(tmp_path):
