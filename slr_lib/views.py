@@ -48,11 +48,11 @@ def mean_logits(network: Callable[[Batch], np.ndarray], batch: Batch, skeleton: 
     if not depth_measured(plain, skeleton):
         return network(batch)
     plain = denser(plain, MEASURED.frames, most_frames)
-    total = 0
-    for degrees in MEASURED.turns:
-        seen = turned(plain, degrees)
-        total = total + network(seen._replace(points=seen.points.sub_(mean).div_(std).mul_(seen.mask[..., None])))
-    return total / len(MEASURED.turns)
+    sides = [turned(plain, degrees) for degrees in MEASURED.turns]
+    views = Batch(*(torch.cat(values) for values in zip(*sides, strict=True)))
+    points = views.points.sub_(mean).div_(std).mul_(views.mask[..., None])
+    logits = network(views._replace(points=points))  # at once: one clip takes 0.6 of the time
+    return logits.reshape(len(sides), len(batch.points), -1).mean(0)
 
 
 def turned(batch: Batch, degrees: float) -> Batch:

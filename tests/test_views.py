@@ -30,15 +30,17 @@ def normalised(clips: Batch) -> Batch:
     return clips._replace(points=(clips.points - MEAN) / STD * clips.mask[..., None])
 
 
-def seen(clips: Batch, skeleton: Skeleton, most_frames: int = 128) -> tuple[list[Batch], np.ndarray]:
-    """What the network was shown, in units of the body, and the outcome where it counts the times it was asked."""
+def seen(clips: Batch, skeleton: Skeleton) -> tuple[list[Batch], np.ndarray]:
+    """The views shown to the network, in units of the body, and the outcome where each view's logits are its number."""
     shown = []
 
-    def network(view: Batch) -> np.ndarray:
-        shown.append(view._replace(points=(view.points * STD + MEAN) * view.mask[..., None]))
-        return np.full((len(view.labels), 2), len(shown), np.float32)
+    def network(views: Batch) -> np.ndarray:
+        points = (views.points * STD + MEAN) * views.mask[..., None]
+        shown.extend(Batch(*view) for view in zip(*(value.split(len(clips.labels)) for value in
+                                                    views._replace(points=points)), strict=True))
+        return np.repeat(np.arange(len(shown), dtype=np.float32), len(clips.labels))[:, None]
 
-    return shown, mean_logits(network, normalised(clips), skeleton, MEAN, STD, most_frames)
+    return shown, mean_logits(network, normalised(clips), skeleton, MEAN, STD, 128)
 
 
 @pytest.mark.parametrize("clips, skeleton", [
@@ -47,7 +49,7 @@ def seen(clips: Batch, skeleton: Skeleton, most_frames: int = 128) -> tuple[list
 ], ids=["guessed", "no depth"])
 def test_clips_without_measured_depth_are_seen_as_they_are(clips, skeleton):
     shown, outcome = seen(clips, skeleton)
-    assert len(shown) == 1 and (outcome == 1).all()
+    assert len(shown) == 1 and outcome.shape == (2, 1) and (outcome == 0).all()
     assert all(torch.equal(getattr(shown[0], name), getattr(clips, name)) for name in ("mask", "frames", "times"))
     assert torch.allclose(shown[0].points, clips.points, atol=1e-5)
 
@@ -55,7 +57,7 @@ def test_clips_without_measured_depth_are_seen_as_they_are(clips, skeleton):
 def test_views_differ_by_a_turn_about_the_vertical_and_their_mean_counts():
     clips = made([20, 9], padding=3)
     shown, outcome = seen(clips, SKELETON)
-    assert len(shown) == len(MEASURED.turns) and (outcome == (1 + len(shown)) / 2).all()
+    assert len(shown) == len(MEASURED.turns) and outcome.shape == (2, 1) and (outcome == (len(shown) - 1) / 2).all()
     plain = denser(clips, MEASURED.frames, 128)
     x, y, z = plain.points.unbind(3)
     for degrees, view in zip(MEASURED.turns, shown, strict=True):
