@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from conftest import PROJECT
 from made_up_sets import make_set
 from safetensors.torch import load_file, save_file
@@ -24,6 +23,8 @@ from slr_lib.fitting import enough_epochs
 from slr_lib.onnx_export import export_onnx
 from slr_lib.views import Views
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture
 def tiny(project):
@@ -32,12 +33,7 @@ def tiny(project):
 
 
 def command(*arguments: str) -> int:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return compare_models.main(["--dataset", "tiny", "--signs", "3", "--epochs", "2", *arguments])
-    finally:
-        torch.set_num_threads(before)
+    return compare_models.main(["--dataset", "tiny", "--signs", "3", "--epochs", "2", *arguments])
 
 
 def test_a_run_is_one_row_and_is_not_run_twice(tiny, capsys):

@@ -5,26 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 from made_up_sets import make_set
 
 import first_steps
 from slr_lib import losses
 
-
-@pytest.fixture
-def tiny(project):
-    """A data set of 3 signs, 18 training, 6 validation and 6 test clips: a training step an epoch."""
-    return make_set(project, "tiny")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def command(*arguments: str) -> int:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return first_steps.main(["--model", "gru", "--dataset", "tiny", "--signs", "3", *arguments])
-    finally:
-        torch.set_num_threads(before)
+    return first_steps.main(["--model", "gru", "--dataset", "tiny", "--signs", "3", *arguments])
 
 
 def told(capsys, *arguments: str) -> dict:
@@ -32,7 +22,8 @@ def told(capsys, *arguments: str) -> dict:
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-def test_the_same_code_takes_the_same_steps_and_other_code_others(tiny, capsys):
+def test_the_same_code_takes_the_same_steps_and_other_code_others(project, capsys):
+    tiny = make_set(project, "tiny")  # a training step an epoch
     first = told(capsys, "--steps", "3")
     assert first["steps"] == 3 and first["loss"][0] != first["loss"][1]
     assert told(capsys, "--steps", "3") == first
@@ -49,7 +40,8 @@ def test_the_same_code_takes_the_same_steps_and_other_code_others(tiny, capsys):
     (("--fold", "7"), "data set tiny has no fold 7; choose of 0."),
     (("--dataset", "absent"), "absent"),
 ])
-def test_bad_input_is_one_sentence(tiny, capsys, arguments, words):
+def test_bad_input_is_one_sentence(project, capsys, arguments, words):
+    make_set(project, "tiny")
     assert command(*arguments) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert words in said and said.endswith(".")
