@@ -27,11 +27,12 @@ import torch
 from compare_models import Run, code, recipe_of
 from references import REFERENCES, build_reference
 from slr_lib.data_sets import load_data_set
-from slr_lib.errors import InputError, exit_status
+from slr_lib.errors import exit_status
 from slr_lib.evaluation import predict
 from slr_lib.fitting import Fitting
-from slr_lib.index import read_index
-from slr_lib.splits import folds
+from slr_lib.notebook import read_params
+from slr_lib.packed_clips import PackedClips
+from slr_lib.parts import check_parts
 from slr_lib.training import fit
 from threads import spin_briefly
 
@@ -94,8 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def told() -> str:
         data_set, (settings, augmented) = load_data_set(options.dataset), recipe_of(options.model)
-        if options.fold not in (known := folds(data_set, read_index(data_set))):
-            raise InputError(f"data set {data_set.name} has no fold {options.fold}; choose of {', '.join(known)}.")
+        check_parts(data_set, PackedClips(data_set.clips), options.fold, **read_params("prepare_clips"))
         run = Run(options.model, options.model, data_set, options.signs, options.fold,
                   replace(settings, seed=options.seed), augmented)
         return json.dumps(first_steps(run, options.steps))

@@ -37,7 +37,7 @@ def test_the_same_code_takes_the_same_steps_and_other_code_others(project, capsy
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (("--fold", "7"), "data set tiny has no fold 7; choose of 0."),
+    (("--fold", "7"), "clips/parts.csv: no fold '7'; choose one of 0."),
     (("--dataset", "absent"), "absent"),
 ])
 def test_bad_input_is_one_sentence(project, capsys, arguments, words):
